@@ -1,0 +1,154 @@
+"""The error classes of cohab: one class for each way in which a call can fail.
+
+Every error is below `Error`, can be pickled and copied, and tells by `executed` and `retry` whether the
+engine may have seen the request and whether sending it again is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Error(Exception):
+    """Anything that keeps a call from returning its result.
+
+    Attributes:
+        code: canonical name of the kind of failure, such as ``"UNAVAILABLE"``.
+        reason: stable upper-case word that says more, such as ``"STOPPING"``; empty if there is none.
+        message: one line for people, without method and reason; `str()` adds those.
+        details: further facts by name; which ones depends on the reason.
+        executed: False if the engine certainly never saw the request, True if it may have.
+        retry: True if sending the request again is safe and may help.
+        method: the method that was called; None if the failure belongs to no call.
+    """
+
+    default_code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        reason: str = "",
+        details: Mapping[str, Any] | None = None,
+        executed: bool = False,
+        retry: bool = False,
+        method: str | None = None,
+    ) -> None:
+        # Pickling and copying call the class with `args` and then restore the attributes; so `args` is
+        # the message alone, and everything else has a default.
+        super().__init__(message)
+        self.message = message
+        self.code = self.default_code if code is None else code
+        self.reason = reason
+        self.details: dict[str, Any] = dict(details or {})
+        self.executed = executed
+        self.retry = retry
+        self.method = method
+
+    def __str__(self) -> str:
+        text = self.message or "failed"
+        if self.method is not None:
+            text = f"{self.method}: {text}"
+        return f"{text} [{self.reason or self.code}]"
+
+
+class InvalidArgument(Error, ValueError):
+    """The request is wrong: sending it again cannot help."""
+
+    default_code = "INVALID_ARGUMENT"
+
+
+class MethodNotFound(Error, LookupError):
+    """The engine has no method of this name."""
+
+    default_code = "UNIMPLEMENTED"
+
+
+class DeadlineExceeded(Error, TimeoutError):
+    """The call's time-out passed: while waiting for a connection, in the queue, or while it ran."""
+
+    default_code = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(Error):
+    """The call was cancelled or killed by someone on purpose."""
+
+    default_code = "CANCELLED"
+
+
+class ResourceExhausted(Error):
+    """A limit was reached: connections, queue, or the size of the result."""
+
+    default_code = "RESOURCE_EXHAUSTED"
+
+
+class Unavailable(Error, ConnectionError):
+    """There is no server, it is stopping, or the connection to it was lost."""
+
+    default_code = "UNAVAILABLE"
+
+
+class StartError(Unavailable):
+    """The server of a `Pool` did not come up; the message holds the server's own words."""
+
+
+class PermissionDenied(Error, PermissionError):
+    """The server does not serve this user, or its socket may not be opened."""
+
+    default_code = "PERMISSION_DENIED"
+
+
+class Quarantined(Error):
+    """Requests like this one have killed workers, so the server refuses them."""
+
+    default_code = "FAILED_PRECONDITION"
+
+
+class EngineError(Error):
+    """The engine ran and reported a failure of its own."""
+
+    default_code = "INTERNAL"
+
+
+class EngineCrashed(Error):
+    """The worker died while it ran this request. Other requests are not affected."""
+
+    default_code = "INTERNAL"
+
+    @property
+    def signal(self) -> str | None:
+        """Name of the signal that killed the worker, such as ``"SIGSEGV"``; None if it was none."""
+        return self._text_of("signal")
+
+    @property
+    def report(self) -> str | None:
+        """Id of the crash report that the server keeps; None if there is none."""
+        return self._text_of("report")
+
+    def _text_of(self, name: str) -> str | None:
+        value = self.details.get(name)
+        return None if value is None else str(value)
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        if self.signal is not None and self.signal not in self.message:
+            lines.append(f"  signal: {self.signal}")
+        if self.report is not None:
+            lines.append(f"  crash report: {self.report}")
+        frames = self.details.get("frames")
+        if isinstance(frames, (list, tuple)) and frames:
+            lines.append("  native stack, innermost first:")
+            lines.extend(f"    {frame}" for frame in frames)
+        stderr = self._text_of("stderr")
+        if stderr:
+            lines.append("  the engine's last words:")
+            lines.extend(f"    {line}" for line in stderr.splitlines())
+        return "\n".join(lines)
+
+
+class ProtocolError(Error):
+    """The peer does not speak this protocol, or a reply is not the one that was asked for."""
+
+    default_code = "INTERNAL"

@@ -1,0 +1,152 @@
+"""`Pool`: a client together with a server of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from time import monotonic
+
+from .client import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_REPLY_MARGIN,
+    DEFAULT_TIMEOUT,
+    Client,
+    StrPath,
+)
+from .errors import DeadlineExceeded, Error, StartError, Unavailable
+from .protocol import DEFAULT_MAX_FRAME
+from .server import DEFAULT_STOP_TIMEOUT, Server, find_program, make_private_directory
+
+DEFAULT_STARTUP_TIMEOUT = 60.0
+_PING_TIMEOUT = 1.0
+_START_POLL_S = 0.01
+
+
+class Pool(Client):
+    """Starts a server for `engine` and calls it: all that a `Client` does, and `close` stops the server.
+
+    The server is started here and now, and is ready when the constructor returns. A forked child can use
+    the pool, but only the process that created it stops the server: by `close`, when the pool is
+    collected, or at exit; should it be killed, the server notices and stops by itself.
+    """
+
+    def __init__(
+        self,
+        engine: StrPath,
+        *,
+        workers: int | None = None,
+        args: Sequence[str] = (),
+        timeout: float = DEFAULT_TIMEOUT,
+        cohabd: StrPath | None = None,
+        startup_timeout: float = DEFAULT_STARTUP_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        max_frame: int = DEFAULT_MAX_FRAME,
+        default_timeout: float | None = None,
+        max_timeout: float | None = None,
+        kill_grace: float | None = None,
+        io_timeout: float | None = None,
+        stop_timeout: float | None = None,
+        log_level: str | None = None,
+    ) -> None:
+        """Start ``cohabd ENGINE -- ARGS`` on a private socket and wait until it answers.
+
+        `workers` is the number of worker processes; None means one for each core. `timeout`,
+        `connect_timeout`, `max_connections` and `max_frame` are those of `cohab.connect`. `startup_timeout`
+        limits, in seconds, loading the engine. The rest is passed to the server as the options of the same
+        name; None leaves it the server's default.
+
+        Raises StartError, with the server's own words, if it does not come up.
+        """
+        self._server: Server | None = None
+        program = find_program(cohabd)
+        directory = make_private_directory()
+        try:
+            super().__init__(
+                os.path.join(directory, "s"),
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+                max_connections=max_connections,
+                max_frame=max_frame,
+                reply_margin=max(DEFAULT_REPLY_MARGIN, 2 * (kill_grace or 0.0) + 0.5),
+            )
+            options = {
+                "--socket": self.path,
+                "--workers": workers,
+                "--max-frame": max_frame if max_frame != DEFAULT_MAX_FRAME else None,
+                "--default-timeout": default_timeout,
+                "--max-timeout": max_timeout,
+                "--kill-grace": kill_grace,
+                "--io-timeout": io_timeout,
+                "--stop-timeout": stop_timeout,
+                "--log-level": log_level,
+            }
+            self._server = server = Server(
+                [program, *_command_line(options), os.fspath(engine), *(["--", *args] if args else [])],
+                directory=directory,
+                stop_timeout=DEFAULT_STOP_TIMEOUT if stop_timeout is None else stop_timeout,
+            )
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._finalizer = weakref.finalize(self, server.stop)
+        try:
+            self._wait_until_serving(server, startup_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        assert self._server is not None
+        return self._server.pid
+
+    def close(self) -> None:
+        """Close the connections and, in the process that created the pool, stop the server.
+
+        Calls that run may finish within the server's stop time-out. Can be repeated.
+        """
+        super().close()
+        if self._server is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def _state(self) -> str:
+        state = super()._state()
+        return state if self._closed or self._server is None else f"server {self._server.pid}, {state}"
+
+    def _wait_until_serving(self, server: Server, startup_timeout: float) -> None:
+        end = monotonic() + startup_timeout
+        while (failure := self._failed_ping()) is not None:
+            ended = server.exit_status()
+            if ended is not None:
+                raise self._start_error(server, f"the server did not start ({ended})") from failure
+            if monotonic() > end:
+                raise self._start_error(
+                    server, f"the server did not serve within {startup_timeout:g} s (startup_timeout)"
+                ) from failure
+            time.sleep(_START_POLL_S)
+
+    def _failed_ping(self) -> Error | None:
+        # A function of its own, so that no frame and its exception refer to each other and to the pool.
+        try:
+            self.ping(timeout=_PING_TIMEOUT)
+        except (Unavailable, DeadlineExceeded) as exc:
+            return exc
+        return None
+
+    @staticmethod
+    def _start_error(server: Server, what: str) -> StartError:
+        words = server.last_words() or "(it wrote nothing)"
+        return StartError(f"{what}; its last words:\n{words}", reason="START_FAILED")
+
+
+def _command_line(options: Mapping[str, object]) -> list[str]:
+    return [word for name, value in options.items() if value is not None for word in (name, str(value))]

@@ -1,0 +1,196 @@
+"""Deadlines, and how waiting is limited; replies of all sizes."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+import threading
+from time import monotonic_ns
+from typing import Any
+
+import pytest
+
+import cohab
+from conftest import Connect, StartServer
+from fakes import (
+    BIG,
+    PATIENCE_S,
+    ServerConnection,
+    echo,
+    error_map,
+    frame,
+    wait_for,
+    wait_until,
+)
+
+# ---- time
+
+
+def test_deadline_is_sent_and_covers_the_call(start_server: StartServer, connect: Connect) -> None:
+    def script(connection: ServerConnection) -> None:
+        for _ in range(2):
+            request = connection.expect_request()
+            connection.reply(request, request.meta)
+
+    start_server(script)
+    client = connect(timeout=7.0)
+    for timeout_s, options in ((7.0, {}), (3.5, {"timeout": 3.5})):
+        before = monotonic_ns()
+        meta = client.call("meta", **options)
+        after = monotonic_ns()
+        assert set(meta) == {"deadline"}
+        assert before <= meta["deadline"] - int(timeout_s * 1e9) <= after
+
+
+def test_silent_server(start_server: StartServer, connect: Connect) -> None:
+    def silent(connection: ServerConnection) -> None:
+        connection.expect_request()
+        connection.expect_close()
+
+    server = start_server(silent, echo)
+    client = connect(timeout=0.05, reply_margin=0.05)
+    with pytest.raises(cohab.DeadlineExceeded, match="no reply") as info:
+        client.call("echo", 1)
+    assert (info.value.reason, info.value.executed, info.value.retry) == ("DEADLINE", True, False)
+    wait_until(lambda: server.ended == [0], "the client closes the connection")
+    assert client.call("echo", 2, timeout=PATIENCE_S) == [2]
+
+
+def test_server_that_stops_in_the_middle_of_a_reply(start_server: StartServer, connect: Connect) -> None:
+    def half(connection: ServerConnection) -> None:
+        data = frame([1, connection.expect_request().msgid, None, "long" * 100])
+        connection.sock.sendall(data[:100])
+        connection.expect_close()
+
+    start_server(half)
+    with pytest.raises(cohab.DeadlineExceeded, match="no reply"):
+        connect(timeout=0.05, reply_margin=0.05).call("echo", 1)
+
+
+def test_server_that_does_not_read(start_server: StartServer, connect: Connect) -> None:
+    released = threading.Event()
+    start_server(lambda connection: wait_for(released, "the client gives up"))
+    with pytest.raises(cohab.DeadlineExceeded) as info:
+        connect(timeout=0.05, reply_margin=0.05).call("echo", BIG)
+    released.set()
+    assert (info.value.executed, info.value.retry) == (False, True)
+
+
+def test_server_answers_for_itself_within_the_margin(start_server: StartServer, connect: Connect) -> None:
+    def late(connection: ServerConnection) -> None:
+        request = connection.expect_request()
+        wait_until(lambda: monotonic_ns() > request.meta["deadline"], "the deadline passes")
+        connection.send_frame([1, request.msgid, error_map("DEADLINE_EXCEEDED", "DEADLINE"), None])
+        connection.serve()
+
+    server = start_server(late)
+    client = connect(reply_margin=PATIENCE_S)
+    with pytest.raises(cohab.DeadlineExceeded, match="DEADLINE it is"):
+        client.call("echo", 1, timeout=0.05)
+    assert client.call("echo", 2) == [2]
+    assert server.accepted == 1
+
+
+def time_limits(sock: socket.socket) -> list[tuple[int, int]]:
+    return [
+        struct.unpack("@ll", sock.getsockopt(socket.SOL_SOCKET, option, 16))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
+    ]
+
+
+def only_socket(client: cohab.Client) -> socket.socket:
+    (connection,) = client._connections._idle
+    assert connection._sock is not None
+    return connection._sock
+
+
+class CountingSocket(socket.socket):
+    options_set = 0
+
+    def setsockopt(self, *args: Any) -> None:
+        CountingSocket.options_set += 1
+        super().setsockopt(*args)
+
+
+def test_time_limits_are_socket_options_and_set_only_on_change(
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_server()
+    CountingSocket.__module__ = "socket"
+    monkeypatch.setattr(socket, "socket", CountingSocket)
+    client = connect(timeout=7.0)
+    client.call("echo")
+    client.call("echo")
+    assert only_socket(client).gettimeout() is None
+    assert time_limits(only_socket(client)) == [(8, 0), (8, 0)]
+    CountingSocket.options_set = 0
+    client.call("echo")
+    client.call("echo", timeout=7.0)
+    assert CountingSocket.options_set == 0
+    client.call("echo", timeout=1.5)
+    assert time_limits(only_socket(client)) == [(2, 500_000), (2, 500_000)]
+
+
+class GreenSocket(socket.socket):
+    """Stands for gevent's: not of the module `socket`."""
+
+
+def test_settimeout_is_used_where_the_socket_class_was_replaced(
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_server(echo, lambda connection: connection.expect_request() and connection.expect_close())
+    monkeypatch.setattr(socket, "socket", GreenSocket)
+    client = connect(timeout=7.0)
+    client.call("echo")
+    client.call("echo")
+    assert only_socket(client).gettimeout() == 8.0
+    assert time_limits(only_socket(client)) == [(0, 0), (0, 0)]
+    connection = client._connections.take_idle()
+    silent = connect(timeout=0.05, reply_margin=0.05)
+    with pytest.raises(cohab.DeadlineExceeded, match="no reply"):
+        silent.call("echo")
+    assert connection is not None
+    client._connections.put(connection)
+
+
+# ---- replies of all sizes
+
+
+def test_reply_in_single_bytes(start_server: StartServer, connect: Connect) -> None:
+    def dribble(connection: ServerConnection) -> None:
+        for byte in frame([1, connection.expect_request().msgid, None, "slowly"]):
+            connection.sock.sendall(bytes([byte]))
+            # Only when the client has taken this byte is the next one sent.
+            wait_until(lambda: unread(connection.sock) == 0, "the client reads")
+        connection.serve()
+
+    def unread(sock: socket.socket) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0])
+
+    server = start_server(dribble)
+    client = connect()
+    assert client.call("echo") == "slowly"
+    assert client.call("echo", 1) == [1]
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_500, 65_536, 65_600, 200_000, 64 * 1024 * 1024])
+def test_payloads_there_and_back(start_server: StartServer, connect: Connect, size: int) -> None:
+    server = start_server()
+    client = connect()
+    payload = b"y" * size
+    assert client.call("echo", payload) == [payload]
+    assert client.call("echo", "after") == ["after"]
+    assert server.accepted == 1
+
+
+def test_reply_longer_than_max_frame(start_server: StartServer, connect: Connect) -> None:
+    def script(connection: ServerConnection) -> None:
+        connection.reply(connection.expect_request(), b"y" * 100_000)
+        connection.expect_close()
+
+    start_server(script)
+    with pytest.raises(cohab.ProtocolError, match="max_frame"):
+        connect(max_frame=90_000).call("echo", 1)

@@ -1,0 +1,47 @@
+/* PURE. Which worker processes exist, in what state, and when to try again after one that could not start. A
+ * worker is known by its number, which its successors inherit, and its birth, which they do not; the process
+ * id is an attribute. */
+#ifndef CHILDREN_H
+#define CHILDREN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum child_state {
+    CHILD_NONE,     /* no process; born again at retry_at */
+    CHILD_STARTING, /* asked for; its process may exist, and may be known */
+    CHILD_READY,    /* serves */
+    CHILD_LEAVING,  /* told to leave once idle, or seen to have been told by somebody else */
+};
+
+struct child {
+    unsigned number; /* from 1 */
+    enum child_state state;
+    uint64_t birth; /* distinguishes the successive processes of one number */
+    pid_t pid;      /* 0 until the worker has introduced itself */
+    unsigned generation;
+    uint64_t born_at;  /* CLOCK_MONOTONIC, ns */
+    uint64_t retry_at; /* with CHILD_NONE: not before this; 0: at once */
+    unsigned failures; /* births in a row that ended before the worker was ready */
+    bool stopped;      /* by a stop signal, as the kernel last reported */
+};
+
+/* Delay before the next try after `failures` births or loads in a row that failed: 0 for none, then 0.1 s,
+ * doubling to at most 5 s. In ns. */
+uint64_t children_backoff(unsigned failures);
+
+/* The worker starts to exist, as far as the master knows. */
+void child_begin(struct child *child, unsigned generation, uint64_t now);
+/* It is ready: forgets earlier failures. */
+void child_ready(struct child *child);
+/* Its process is gone. Returns whether it had been ready; if not, sets the time of the next try. */
+bool child_end(struct child *child, uint64_t now);
+/* Whether a process should be asked for now. */
+bool child_due(const struct child *child, uint64_t now);
+
+/* "worker 3 (pid 4711)", for every log line. Returns label. */
+const char *child_label(const struct child *child, char *label, size_t size);
+
+#endif

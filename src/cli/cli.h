@@ -1,0 +1,36 @@
+/* The `cohab` tool: what main.c and the commands share. A command is one file with one function,
+ * NAME_run(), whose value is the exit code of the process. Results go to standard output, everything else
+ * to standard error. */
+#ifndef CLI_H
+#define CLI_H
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_CALL_FAILED = 1,
+    CLI_BAD_USAGE = 2,
+    CLI_NO_CONNECTION = 3,
+};
+
+struct cli;
+
+struct cli_command {
+    const char *name;
+    const char *arguments; /* as in the usage line, "METHOD [ARG ...]"; NULL: it takes none */
+    const char *summary;   /* one line of `cohab --help` */
+    const char *help;      /* what `cohab NAME --help` says besides the options */
+    int (*run)(struct cli *cli, int argc, char **argv); /* argv begins behind the command's name */
+};
+
+/* One invocation of the tool. */
+struct cli {
+    const struct cli_command *command; /* NULL until it is known */
+    const char *socket;                /* from --socket or COHAB_SOCKET; NULL when neither is given */
+};
+
+int call_run(struct cli *cli, int argc, char **argv);
+int methods_run(struct cli *cli, int argc, char **argv);
+int ping_run(struct cli *cli, int argc, char **argv);
+int status_run(struct cli *cli, int argc, char **argv);
+int stop_run(struct cli *cli, int argc, char **argv);
+
+#endif

@@ -1,0 +1,100 @@
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "usage.h"
+
+static const struct cli_command commands[] = {
+    {.name = "call",
+     .arguments = "METHOD [ARG ...]",
+     .summary = "call a method of the engine and print its result as JSON",
+     .help =
+         "Calls METHOD and prints its result as JSON. An ARG is read as JSON and, where it is not JSON, as "
+         "a\n"
+         "string. A single - reads the parameters from standard input, as one JSON array. Bytes are written "
+         "as\n"
+         "{\"$base64\": \"...\"}, both ways. Put -- before an ARG that begins with a dash and is no number.",
+     .run = call_run},
+    {.name = "ping",
+     .summary = "ask whether the server answers",
+     .help = "Asks whether the server answers, and how long that took.",
+     .run = ping_run},
+    {.name = "methods",
+     .summary = "list the methods of the engine",
+     .help = "Lists the methods of the engine: signature, flags and description.",
+     .run = methods_run},
+    {.name = "status",
+     .summary = "show the server, its workers and their last deaths",
+     .help = "Shows the server, its workers and their last deaths.",
+     .run = status_run},
+    {.name = "stop",
+     .summary = "stop the server",
+     .help = "Stops the server and waits until it is gone. Running calls are allowed to finish.",
+     .run = stop_run},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static void print_overview(const struct usage_option *options)
+{
+    printf("usage: cohab [--socket PATH] COMMAND ...\n\nTalks to a running cohabd.\n\ncommands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const char *arguments = commands[i].arguments ? commands[i].arguments : "";
+        int width = printf("  %s %s", commands[i].name, arguments);
+        printf("%*s%s\n", 26 - width, "", commands[i].summary);
+    }
+    printf("\noptions:\n");
+    usage_print_options(options);
+    printf("\ncohab COMMAND --help tells more about a command.\n"
+           "Exit codes: 0 ok, 1 the call failed, 2 bad usage, 3 cannot connect.\n");
+}
+
+static const struct cli_command *find_command(const struct cli *cli, const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    usage_fail(cli, "unknown command '%s'", name);
+}
+
+/* A result that did not reach its file must not look like success. */
+static void close_output(void)
+{
+    int failed = ferror(stdout);
+
+    if (fclose(stdout) != 0 || failed) {
+        perror("cohab: cannot write to standard output");
+        _exit(CLI_CALL_FAILED);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {.socket = getenv("COHAB_SOCKET")};
+    bool help = false;
+    bool version = false;
+    const struct usage_option options[] = {
+        USAGE_SOCKET_OPTION(&cli),
+        {.name = "--help", .help = "this text", .on = &help},
+        {.name = "--version", .help = "the version of this tool", .on = &version},
+        {0},
+    };
+
+    atexit(close_output);
+    int index = usage_read_leading(&cli, options, argc, argv);
+    if (help) {
+        print_overview(options);
+        return CLI_OK;
+    }
+    if (version) {
+        puts("cohab " COHAB_VERSION);
+        return CLI_OK;
+    }
+    if (index == argc)
+        usage_fail(&cli, "no command is given");
+    cli.command = find_command(&cli, argv[index]);
+    return cli.command->run(&cli, argc - index - 1, argv + index + 1);
+}

@@ -1,0 +1,231 @@
+/* Shows what the admin method "status" answers. Every field is optional here: another version of the
+ * server may lack it. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ask.h"
+#include "json.h"
+#include "object.h"
+#include "text.h"
+#include "usage.h"
+
+#define METHOD "status"
+
+/* Rows are collected, then aligned as a whole. */
+struct rows {
+    FILE *out;
+    char *text;
+    size_t size;
+};
+
+static void rows_begin(struct rows *rows)
+{
+    *rows = (struct rows){0};
+    rows->out = open_memstream(&rows->text, &rows->size);
+    if (!rows->out) {
+        perror("cohab: " METHOD);
+        exit(CLI_CALL_FAILED);
+    }
+}
+
+static void rows_print(struct rows *rows, const char *alignment)
+{
+    fclose(rows->out);
+    text_put_table(stdout, rows->text, alignment);
+    free(rows->text);
+}
+
+static void put_field(FILE *out, const msgpack_object *map, const char *key, const char *after)
+{
+    object_put(out, map, key);
+    fputs(after, out);
+}
+
+static void put_duration(FILE *out, const msgpack_object *map, const char *key, const char *after)
+{
+    object_put_seconds(out, map, key);
+    fputs(after, out);
+}
+
+static void put_state(FILE *out, const msgpack_object *map, const char *after)
+{
+    static const struct {
+        const char *name;
+        enum text_colour colour;
+    } states[] = {
+        {"running", TEXT_GREEN},   {"idle", TEXT_GREEN},     {"busy", TEXT_BOLD},
+        {"starting", TEXT_YELLOW}, {"leaving", TEXT_YELLOW}, {"stopping", TEXT_YELLOW},
+    };
+    const msgpack_object *state = object_find_text(map, "state");
+    size_t i = 0;
+
+    while (i < sizeof states / sizeof states[0] && !object_is_text(state, states[i].name))
+        i++;
+    if (i < sizeof states / sizeof states[0])
+        text_paint(out, states[i].colour, states[i].name);
+    else
+        object_put(out, map, "state");
+    fputs(after, out);
+}
+
+static unsigned count_workers(const msgpack_object *workers, const char *state)
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; workers && i < workers->via.array.size; i++)
+        count += object_is_text(object_find(&workers->via.array.ptr[i], "state"), state);
+    return count;
+}
+
+static void put_headline(FILE *out, const msgpack_object *status)
+{
+    const msgpack_object *server = object_find(status, "server");
+    const msgpack_object *workers = object_find_array(status, "workers");
+    unsigned busy = count_workers(workers, "busy");
+
+    put_field(out, object_find(status, "engine"), "name", " ");
+    put_field(out, object_find(status, "engine"), "version", "\t");
+    put_state(out, server, " for ");
+    put_duration(out, server, "uptime", ", ");
+    fprintf(out, "%u of ", count_workers(workers, "idle") + busy);
+    put_field(out, server, "workers", " workers ready, ");
+    fprintf(out, "%u busy\n", busy);
+}
+
+static void put_server(FILE *out, const msgpack_object *server)
+{
+    fputs("server\tcohabd ", out);
+    put_field(out, server, "version", ", pid ");
+    put_field(out, server, "pid", ", ");
+    put_field(out, server, "socket", "\n");
+}
+
+static void put_engine(FILE *out, const msgpack_object *engine)
+{
+    fputs("engine\t", out);
+    put_field(out, engine, "path", ", generation ");
+    put_field(out, engine, "generation", "\n");
+}
+
+static void put_connections(FILE *out, const msgpack_object *connections)
+{
+    fputs("connections\t", out);
+    put_field(out, connections, "open", " of ");
+    put_field(out, connections, "max", " open, ");
+    put_field(out, connections, "accepted", " accepted, ");
+    put_field(out, connections, "refused", " refused\n");
+}
+
+static void put_totals(FILE *out, const msgpack_object *totals)
+{
+    fputs("calls\t", out);
+    put_field(out, totals, "calls", "; died: ");
+    put_field(out, totals, "worker_deaths", " workers, ");
+    put_field(out, totals, "forkserver_deaths", " forkservers\n");
+}
+
+static void print_overview(const msgpack_object *status)
+{
+    struct rows rows;
+
+    rows_begin(&rows);
+    put_headline(rows.out, status);
+    put_server(rows.out, object_find(status, "server"));
+    put_engine(rows.out, object_find(status, "engine"));
+    put_connections(rows.out, object_find(status, "connections"));
+    put_totals(rows.out, object_find(status, "totals"));
+    rows_print(&rows, "ll");
+}
+
+static void put_heading(FILE *out, const char *const *names)
+{
+    for (size_t i = 0; names[i]; i++) {
+        text_paint(out, TEXT_DIM, names[i]);
+        fputc(names[i + 1] ? '\t' : '\n', out);
+    }
+}
+
+static void put_worker(FILE *out, const msgpack_object *worker)
+{
+    put_field(out, worker, "number", "\t");
+    put_field(out, worker, "pid", "\t");
+    put_field(out, worker, "generation", "\t");
+    put_state(out, worker, "\t");
+    put_field(out, worker, "calls", "\t");
+    put_duration(out, worker, "age", "\t");
+    put_duration(out, worker, "running", "\t");
+    put_field(out, worker, "method", "\n");
+}
+
+static void print_workers(const msgpack_object *workers)
+{
+    static const char *const heading[] = {"WORKER", "PID",     "GEN",    "STATE", "CALLS",
+                                          "AGE",    "RUNNING", "METHOD", NULL};
+    struct rows rows;
+
+    if (!workers || workers->via.array.size == 0)
+        return;
+    rows_begin(&rows);
+    put_heading(rows.out, heading);
+    for (uint32_t i = 0; i < workers->via.array.size; i++)
+        put_worker(rows.out, &workers->via.array.ptr[i]);
+    putchar('\n');
+    rows_print(&rows, "rrrlrrrl");
+}
+
+static void put_death(FILE *out, const msgpack_object *death)
+{
+    put_field(out, death, "worker", "\t");
+    put_field(out, death, "pid", "\t");
+    put_duration(out, death, "ago", " ago\t");
+    put_field(out, death, "cause", "\n");
+}
+
+static void print_deaths(const msgpack_object *deaths)
+{
+    static const char *const heading[] = {"WORKER", "PID", "DIED", "CAUSE", NULL};
+    struct rows rows;
+
+    if (!deaths || deaths->via.array.size == 0)
+        return;
+    rows_begin(&rows);
+    put_heading(rows.out, heading);
+    for (uint32_t i = 0; i < deaths->via.array.size; i++)
+        put_death(rows.out, &deaths->via.array.ptr[i]);
+    putchar('\n');
+    rows_print(&rows, "rrrl");
+}
+
+static int print_status(const msgpack_object *status, bool json)
+{
+    if (status->type != MSGPACK_OBJECT_MAP)
+        return ask_tell_unknown(METHOD);
+    if (json) {
+        json_print(stdout, status);
+        return CLI_OK;
+    }
+    text_allow_colours(stdout);
+    print_overview(status);
+    print_workers(object_find_array(status, "workers"));
+    print_deaths(object_find_array(status, "deaths"));
+    return CLI_OK;
+}
+
+int status_run(struct cli *cli, int argc, char **argv)
+{
+    bool json = false;
+    const struct usage_option options[] = {
+        {.name = "--json", .help = "print the status as JSON, for programs", .on = &json},
+        {0},
+    };
+    struct client_reply reply;
+
+    usage_read(cli, options, argc, argv);
+    int exit_code =
+        ask_once(cli, &(struct ask_question){.method = METHOD, .admin = true, .timeout = ASK_QUICK}, &reply);
+    if (exit_code == CLI_OK)
+        exit_code = print_status(reply.result, json);
+    client_free_reply(&reply);
+    return exit_code;
+}

@@ -1,0 +1,225 @@
+#include "deaths.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "envelope.h"
+#include "log.h"
+#include "recovery.h"
+#include "worker.h"
+
+#define LABEL_SIZE 64
+#define CAUSE_SIZE sizeof(((struct death *)0)->cause)
+
+static void describe_signal(int signal, char *text, size_t size)
+{
+    const char *name = sigabbrev_np(signal);
+    if (name)
+        snprintf(text, size, "SIG%s", name);
+    else
+        snprintf(text, size, "SIGRTMIN+%d", signal - SIGRTMIN);
+}
+
+void deaths_describe_status(int status, char *text, size_t size)
+{
+    char signal[32];
+    if (WIFEXITED(status)) {
+        snprintf(text, size, "exited with code %d", WEXITSTATUS(status));
+        return;
+    }
+    describe_signal(WTERMSIG(status), signal, sizeof(signal));
+    snprintf(text, size, "killed by %s%s", signal, WCOREDUMP(status) ? ", core dumped" : "");
+}
+
+/* --- recovery --- */
+
+static bool other_row_claims(const struct master *master, uint64_t claim, const struct seat *except)
+{
+    for (unsigned i = 0; i < master->options->workers; i++) {
+        const struct seat *seat = &master->seats[i];
+        if (seat != except && seat->row && row_read_claim(seat->row) == claim)
+            return true;
+    }
+    return false;
+}
+
+static void settle_or_doubt(struct master *master, uint32_t slot, const struct seat *except)
+{
+    slots_doubt(&master->slots, slot);
+    if (!other_row_claims(master, slots_claim(&master->slots, slot), except))
+        slots_settle(&master->slots, slot);
+    else if (!ev_is_active(&master->doubt))
+        ev_timer_again(master->loop, &master->doubt);
+}
+
+static void look_at_doubts(struct master *master)
+{
+    for (uint32_t slot = 0; master->slots.in_doubt > 0 && slot < master->slots.count; slot++)
+        if (master->slots.slots[slot].in_doubt &&
+            !other_row_claims(master, slots_claim(&master->slots, slot), NULL))
+            slots_settle(&master->slots, slot);
+    if (master->slots.in_doubt == 0)
+        ev_timer_stop(master->loop, &master->doubt);
+}
+
+static void on_doubt(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    look_at_doubts(timer->data);
+}
+
+/* What the dead worker's request buffer shows: its first bytes are enough. */
+static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
+{
+    unsigned char bytes[FRAME_HEADER_SIZE + 16];
+    ssize_t size = pread(seat->buffer, bytes, sizeof(bytes), 0);
+    if (size != (ssize_t)sizeof(bytes)) {
+        facts->buffer_touched =
+            true; /* cannot be: a sealed memfd. Then nothing is known, and the connection is closed */
+        return;
+    }
+    uint32_t length = frame_get_length(bytes);
+    facts->buffer_touched = length != FRAME_NOTHING;
+    if (length != 0 && length <= seat->master->options->max_frame)
+        facts->frame_size = FRAME_HEADER_SIZE + (uint64_t)length;
+    size_t body = length < sizeof(bytes) - FRAME_HEADER_SIZE ? length : sizeof(bytes) - FRAME_HEADER_SIZE;
+    facts->has_msgid = envelope_read_msgid(bytes + FRAME_HEADER_SIZE, body, &facts->msgid);
+}
+
+static void describe_crash(int status, const char *method, char *text, size_t size)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
+        snprintf(text, size, "%s(): the engine closed or replaced the server's descriptors", method);
+    else if (WIFEXITED(status))
+        snprintf(text, size, "%s(): the engine called exit(%d)", method, WEXITSTATUS(status));
+    else {
+        char signal[32];
+        describe_signal(WTERMSIG(status), signal, sizeof(signal));
+        snprintf(text, size, "%s(): the engine crashed: %s", method, signal);
+    }
+}
+
+static void answer_for(struct seat *seat, const struct row_view *row, const struct recovery_plan *plan,
+                       uint32_t slot, int status)
+{
+    char message[256], signal[32] = "";
+    struct envelope_error error = {.message = message, .executed = true, .retry = row->idempotent};
+    switch (plan->answer) {
+    case RECOVERY_NO_ANSWER:
+        return;
+    case RECOVERY_WORKER_LOST:
+        error.code = "UNAVAILABLE", error.reason = "WORKER_LOST", error.executed = false, error.retry = true;
+        snprintf(message, sizeof(message), "the worker died before it called the engine");
+        break;
+    case RECOVERY_ENGINE_CRASHED:
+        error.code = "INTERNAL", error.reason = "ENGINE_CRASHED";
+        describe_crash(status, row->method, message, sizeof(message));
+        if (WIFSIGNALED(status)) {
+            describe_signal(WTERMSIG(status), signal, sizeof(signal));
+            error.signal = signal;
+        }
+        break;
+    case RECOVERY_DEADLINE:
+        error.code = "DEADLINE_EXCEEDED", error.reason = "DEADLINE";
+        snprintf(message, sizeof(message), "%s(): the deadline passed and the call was ended", row->method);
+        break;
+    case RECOVERY_STOPPING:
+        error.code = "UNAVAILABLE", error.reason = "STOPPING";
+        snprintf(message, sizeof(message), "%s(): the server stopped before the call had finished",
+                 row->method);
+        break;
+    }
+    unsigned char frame[ENVELOPE_ERROR_MAX];
+    size_t size = envelope_write_error(frame, true, plan->msgid, &error);
+    (void)slots_send(&seat->master->slots, slot, frame, size); /* on failure the connection is closed */
+}
+
+/* Design 4.2. The worker has been reaped, its messages have been read. */
+static void recover(struct seat *seat, const struct row_view *row, int status)
+{
+    struct master *master = seat->master;
+    struct recovery_facts facts = {
+        .row = *row,
+        .ended_request = seat->deadline.stage != DEADLINE_NONE ? seat->deadline.request : 0,
+        .stopping = master->state == MASTER_KILLING,
+    };
+    uint32_t slot = 0;
+    facts.tenant = seat_serves(seat) && slots_find(&master->slots, row->claim, &slot);
+    if (!facts.tenant)
+        return;
+    read_buffer(seat, &facts);
+    struct recovery_plan plan = recovery_decide(&facts);
+    log_debug("worker %u was %s: slot %u, action %d, answer %d", seat->child.number,
+              row_state_name(row->state), slot, (int)plan.action, (int)plan.answer);
+    answer_for(seat, row, &plan, slot, status);
+    if (!slots_find(&master->slots, row->claim, &slot))
+        return; /* closed, as the answer could not be sent */
+    switch (plan.action) {
+    case RECOVERY_NOTHING:
+        break;
+    case RECOVERY_REARM:
+        slots_rearm(&master->slots, slot);
+        break;
+    case RECOVERY_SETTLE:
+        settle_or_doubt(master, slot, seat);
+        break;
+    case RECOVERY_CLOSE:
+        slots_close(&master->slots, slot);
+        break;
+    }
+}
+
+/* --- deaths --- */
+
+static void describe_death(const struct seat *seat, const struct row_view *row, int status, char *cause,
+                           size_t size)
+{
+    char how[64];
+    bool running = row->valid && row->state == ROW_RUNNING && row->claim != ROW_NO_CLAIM;
+    deaths_describe_status(status, how, sizeof(how));
+    if (seat->deadline.stage != DEADLINE_NONE && running && row->request == seat->deadline.request)
+        snprintf(cause, size, "ended: %s() ran past its deadline", row->method);
+    else if (running)
+        snprintf(cause, size, "%s in %s()", how, row->method);
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
+        snprintf(cause, size, "a descriptor of cohab's was closed, replaced or not to be had");
+    else
+        snprintf(cause, size, "%s", how);
+}
+
+static void log_death(struct seat *seat, const struct row_view *row, int status)
+{
+    char label[LABEL_SIZE], cause[CAUSE_SIZE];
+    struct master *master = seat->master;
+    child_label(&seat->child, label, sizeof(label));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_LEFT && row->state == ROW_WAITING) {
+        log_info("%s left", label);
+        return;
+    }
+    describe_death(seat, row, status, cause, sizeof(cause));
+    log_warn("%s died: %s", label, cause);
+    struct death *death = &master->deaths[master->worker_deaths++ % MASTER_DEATHS_KEPT];
+    *death = (struct death){.worker = seat->child.number, .pid = seat->child.pid, .at = clock_now()};
+    memcpy(death->cause, cause, sizeof(cause));
+}
+
+void deaths_take_over(struct seat *seat, int status)
+{
+    struct row_view row;
+    row_read(seat->row, &row);
+    log_death(seat, &row, status);
+    recover(seat, &row, status);
+    seat->master->past_calls += row.calls;
+}
+
+void deaths_init(struct master *master)
+{
+    ev_timer_init(&master->doubt, on_doubt, 0.001, 0.001);
+    master->doubt.data = master;
+}

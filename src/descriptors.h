@@ -1,0 +1,17 @@
+/* Where descriptors lie, in every process. Engines get the low numbers, as everybody does; cohab's own lie
+ * above them, out of reach of loops that close "everything" up to 1023. */
+#ifndef DESCRIPTORS_H
+#define DESCRIPTORS_H
+
+/* The master's own: listening sockets, control sockets, request buffers, admin connections: anywhere below
+ * FD_OWN. */
+enum {
+    FD_OWN = 1024,
+    FD_FORKSERVER = FD_OWN, /* forkserver: its control socket; closed in workers */
+    FD_SET,                 /* forkserver, worker: the shared epoll set */
+    FD_CONTROL,             /* worker: its control socket */
+    FD_BASE = FD_OWN + 16,  /* FD_BASE + s: the connection in slot s, the same number in every process, as the
+                               shared set  knows a registration by file and number */
+};
+
+#endif

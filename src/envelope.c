@@ -1,0 +1,386 @@
+#include "envelope.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <msgpack.h>
+
+#include "check.h"
+
+/* --- reading --- */
+
+struct cursor {
+    const unsigned char *at;
+    const unsigned char *end;
+};
+
+static uint64_t big_endian(const unsigned char *bytes, size_t size)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+/* Takes `size` bytes; NULL where there are fewer. */
+static const unsigned char *cursor_take(struct cursor *cursor, size_t size)
+{
+    if ((size_t)(cursor->end - cursor->at) < size)
+        return NULL;
+    const unsigned char *taken = cursor->at;
+    cursor->at += size;
+    return taken;
+}
+
+static bool cursor_number(struct cursor *cursor, size_t size, uint64_t *value)
+{
+    const unsigned char *bytes = cursor_take(cursor, size);
+    if (bytes)
+        *value = big_endian(bytes, size);
+    return bytes != NULL;
+}
+
+/* The three kinds of header share one shape: a short form with the count in the tag, and long forms by size.
+ */
+static bool read_header(struct cursor *cursor, unsigned char short_tag, unsigned char short_mask,
+                        const unsigned char *tags, const unsigned char *sizes, size_t forms, uint64_t *value)
+{
+    struct cursor ahead = *cursor;
+    const unsigned char *tag = cursor_take(&ahead, 1);
+    if (!tag)
+        return false;
+    if ((*tag & (unsigned char)~short_mask) == short_tag) {
+        *value = *tag & short_mask;
+        *cursor = ahead;
+        return true;
+    }
+    for (size_t i = 0; i < forms; i++)
+        if (*tag == tags[i] && cursor_number(&ahead, sizes[i], value)) {
+            *cursor = ahead;
+            return true;
+        }
+    return false;
+}
+
+static bool read_array(struct cursor *cursor, uint64_t *count)
+{
+    return read_header(cursor, 0x90, 0x0f, (const unsigned char[]){0xdc, 0xdd}, (const unsigned char[]){2, 4},
+                       2, count);
+}
+
+static bool read_map(struct cursor *cursor, uint64_t *count)
+{
+    return read_header(cursor, 0x80, 0x0f, (const unsigned char[]){0xde, 0xdf}, (const unsigned char[]){2, 4},
+                       2, count);
+}
+
+static bool read_unsigned(struct cursor *cursor, uint64_t *value)
+{
+    return read_header(cursor, 0x00, 0x7f, (const unsigned char[]){0xcc, 0xcd, 0xce, 0xcf},
+                       (const unsigned char[]){1, 2, 4, 8}, 4, value);
+}
+
+static bool read_string(struct cursor *cursor, const char **string, uint32_t *length)
+{
+    struct cursor ahead = *cursor;
+    uint64_t size;
+    if (!read_header(&ahead, 0xa0, 0x1f, (const unsigned char[]){0xd9, 0xda, 0xdb},
+                     (const unsigned char[]){1, 2, 4}, 3, &size))
+        return false;
+    const unsigned char *bytes = cursor_take(&ahead, size);
+    if (!bytes)
+        return false;
+    *string = (const char *)bytes;
+    *length = (uint32_t)size;
+    *cursor = ahead;
+    return true;
+}
+
+static bool read_double(struct cursor *cursor, double *value)
+{
+    uint64_t bits;
+    struct cursor ahead = *cursor;
+    const unsigned char *tag = cursor_take(&ahead, 1);
+    if (tag && *tag == 0xcb && cursor_number(&ahead, 8, &bits)) {
+        memcpy(value, &bits, sizeof(*value));
+    } else if (tag && *tag == 0xca && cursor_number(&ahead, 4, &bits)) {
+        uint32_t word = (uint32_t)bits;
+        float single;
+        memcpy(&single, &word, sizeof(single));
+        *value = (double)single;
+    } else {
+        ahead = *cursor;
+        if (!read_unsigned(&ahead, &bits))
+            return false;
+        *value = (double)bits;
+    }
+    *cursor = ahead;
+    return true;
+}
+
+static enum envelope_result skip_value(struct cursor *cursor, unsigned max_depth)
+{
+    size_t length;
+    switch (check_value(cursor->at, (size_t)(cursor->end - cursor->at), max_depth, &length)) {
+    case CHECK_OK:
+        cursor->at += length;
+        return ENVELOPE_OK;
+    case CHECK_TOO_DEEP:
+        return ENVELOPE_TOO_DEEP;
+    case CHECK_MALFORMED:
+        break;
+    }
+    return ENVELOPE_BAD_FRAME;
+}
+
+static bool read_msgid(struct cursor *cursor, uint32_t *msgid)
+{
+    uint64_t value;
+    if (!read_unsigned(cursor, &value) || value > UINT32_MAX)
+        return false;
+    *msgid = (uint32_t)value;
+    return true;
+}
+
+/* The array header, the type and the msgid. */
+static const char *read_opening(struct cursor *cursor, struct envelope_request *request, uint64_t *count)
+{
+    uint64_t type;
+    if (!read_array(cursor, count) || *count < 4 || *count > 5)
+        return "a request is an array of 4 or 5 elements";
+    if (!read_unsigned(cursor, &type) || type != 0)
+        return "a request begins with the type 0";
+    request->has_msgid = read_msgid(cursor, &request->msgid);
+    return request->has_msgid ? NULL : "the msgid is not an integer from 0 to 4294967295";
+}
+
+static bool name_is(const char *name, uint32_t length, const char *wanted)
+{
+    return length == strlen(wanted) && memcmp(name, wanted, length) == 0;
+}
+
+/* One entry of meta. Unknown keys are skipped: they belong to later versions. */
+static enum envelope_result read_meta_entry(struct cursor *cursor, struct envelope_request *request,
+                                            const char **why)
+{
+    const char *key;
+    uint32_t length;
+    if (!read_string(cursor, &key, &length)) {
+        enum envelope_result result = skip_value(cursor, CHECK_MAX_DEPTH);
+        return result != ENVELOPE_OK ? result : skip_value(cursor, CHECK_MAX_DEPTH);
+    }
+    if (name_is(key, length, "deadline")) {
+        request->has_deadline = read_unsigned(cursor, &request->deadline);
+        *why = "meta: deadline is not an unsigned integer (ns of CLOCK_MONOTONIC)";
+        return request->has_deadline ? ENVELOPE_OK : ENVELOPE_BAD_REQUEST;
+    }
+    if (name_is(key, length, "timeout")) {
+        request->has_timeout =
+            read_double(cursor, &request->timeout) && !isnan(request->timeout) && request->timeout >= 0;
+        *why = "meta: timeout is not a number of seconds";
+        return request->has_timeout ? ENVELOPE_OK : ENVELOPE_BAD_REQUEST;
+    }
+    return skip_value(cursor, CHECK_MAX_DEPTH);
+}
+
+static enum envelope_result read_meta(struct cursor *cursor, struct envelope_request *request,
+                                      const char **why)
+{
+    uint64_t count;
+    if (!read_map(cursor, &count)) {
+        *why = "meta is not a map";
+        return ENVELOPE_BAD_REQUEST;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        enum envelope_result result = read_meta_entry(cursor, request, why);
+        if (result != ENVELOPE_OK)
+            return result;
+    }
+    return ENVELOPE_OK;
+}
+
+/* The parts in order; each is bounds-checked where it is read, so that the body is walked once. */
+static enum envelope_result read_parts(struct cursor *cursor, struct envelope_request *request,
+                                       const char **why)
+{
+    uint64_t count, ignored;
+    *why = read_opening(cursor, request, &count);
+    if (*why)
+        return ENVELOPE_BAD_REQUEST;
+    *why = "the method is not a string";
+    if (!read_string(cursor, &request->method, &request->method_length))
+        return ENVELOPE_BAD_REQUEST;
+    *why = "params is not an array";
+    struct cursor params = *cursor;
+    if (!read_array(&params, &ignored))
+        return ENVELOPE_BAD_REQUEST;
+    request->params = cursor->at;
+    enum envelope_result result =
+        skip_value(cursor, CHECK_MAX_DEPTH + 1); /* params itself is one container */
+    request->params_size = (size_t)(cursor->at - request->params);
+    if (result != ENVELOPE_OK || count == 4)
+        return result;
+    return read_meta(cursor, request, why);
+}
+
+enum envelope_result envelope_read_request(const unsigned char *body, size_t size,
+                                           struct envelope_request *request, const char **why)
+{
+    struct cursor cursor = {.at = body, .end = body + size};
+    *request = (struct envelope_request){0};
+    enum envelope_result result = read_parts(&cursor, request, why);
+    if (result == ENVELOPE_OK && cursor.at != cursor.end)
+        result = ENVELOPE_BAD_FRAME;
+    if (result == ENVELOPE_BAD_FRAME)
+        *why = "the body is not exactly one well-formed msgpack value";
+    if (result == ENVELOPE_TOO_DEEP)
+        *why = "more than 30 containers inside one another";
+    return result;
+}
+
+bool envelope_read_msgid(const unsigned char *body, size_t size, uint32_t *msgid)
+{
+    struct cursor cursor = {.at = body, .end = body + size};
+    struct envelope_request request;
+    uint64_t count;
+    if (read_opening(&cursor, &request, &count))
+        return false;
+    *msgid = request.msgid;
+    return true;
+}
+
+/* --- writing --- */
+
+struct output {
+    unsigned char *bytes;
+    size_t size;
+    size_t capacity;
+};
+
+static int output_write(void *context, const char *bytes, size_t size)
+{
+    struct output *output = context;
+    if (size > output->capacity - output->size)
+        return -1;
+    memcpy(output->bytes + output->size, bytes, size);
+    output->size += size;
+    return 0;
+}
+
+static void pack_word(msgpack_packer *packer, const char *word)
+{
+    msgpack_pack_str_with_body(packer, word, strlen(word));
+}
+
+static void pack_flag(msgpack_packer *packer, bool flag)
+{
+    if (flag)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+}
+
+/* Length of the well-formed UTF-8 sequence at text, 0 where there is none (Unicode 15, table 3-7, minus its
+ * finest distinctions: surrogates and overlong forms are refused by value). */
+static size_t utf8_length(const unsigned char *text, size_t size)
+{
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = text[0] < 0x80       ? 1
+                    : text[0] >> 5 == 6  ? 2
+                    : text[0] >> 4 == 14 ? 3
+                    : text[0] >> 3 == 30 ? 4
+                                         : 0;
+    if (length <= 1)
+        return length;
+    if (length > size)
+        return 0;
+    uint32_t value = text[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+        value = value << 6 | (text[i] & 0x3f);
+    }
+    bool fits = value >= smallest[length] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff);
+    return fits ? length : 0;
+}
+
+/* Copies text to out, at most capacity bytes, with '?' for every byte that is not UTF-8. Returns the size. */
+static size_t clean_utf8(const char *text, char *out, size_t capacity)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t size = strlen(text), used = 0;
+    for (size_t i = 0; i < size;) {
+        size_t length = utf8_length(bytes + i, size - i);
+        size_t taken = length ? length : 1;
+        if (taken > capacity - used)
+            break;
+        if (length)
+            memcpy(out + used, bytes + i, length);
+        else
+            out[used] = '?';
+        used += taken;
+        i += taken;
+    }
+    return used;
+}
+
+static void pack_message(msgpack_packer *packer, const char *message)
+{
+    char clean[ENVELOPE_MESSAGE_MAX];
+    size_t size = clean_utf8(message, clean, sizeof(clean));
+    msgpack_pack_str_with_body(packer, clean, size);
+}
+
+static void pack_error(msgpack_packer *packer, const struct envelope_error *error)
+{
+    msgpack_pack_map(packer, 6);
+    pack_word(packer, "code");
+    pack_word(packer, error->code);
+    pack_word(packer, "message");
+    pack_message(packer, error->message);
+    pack_word(packer, "reason");
+    pack_word(packer, error->reason);
+    pack_word(packer, "executed");
+    pack_flag(packer, error->executed);
+    pack_word(packer, "retry");
+    pack_flag(packer, error->retry);
+    pack_word(packer, "details");
+    msgpack_pack_map(packer, error->signal ? 1 : 0);
+    if (error->signal) {
+        pack_word(packer, "signal");
+        pack_word(packer, error->signal);
+    }
+}
+
+size_t envelope_write_error(unsigned char frame[ENVELOPE_ERROR_MAX], bool has_msgid, uint32_t msgid,
+                            const struct envelope_error *error)
+{
+    struct output output = {.bytes = frame, .size = FRAME_HEADER_SIZE, .capacity = ENVELOPE_ERROR_MAX};
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, &output, output_write);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_int(&packer, 1);
+    if (has_msgid)
+        msgpack_pack_uint32(&packer, msgid);
+    else
+        msgpack_pack_nil(&packer);
+    pack_error(&packer, error);
+    msgpack_pack_nil(&packer);
+    frame_put_length(frame, (uint32_t)(output.size - FRAME_HEADER_SIZE));
+    return output.size;
+}
+
+void envelope_write_result_header(unsigned char header[ENVELOPE_RESULT_HEADER], uint32_t msgid,
+                                  uint32_t result_size)
+{
+    unsigned char *body = header + FRAME_HEADER_SIZE;
+    frame_put_length(header, ENVELOPE_RESULT_HEADER - FRAME_HEADER_SIZE + result_size);
+    body[0] = 0x94; /* array of 4 */
+    body[1] = 0x01;
+    body[2] = 0xce; /* uint32 */
+    body[3] = (unsigned char)(msgid >> 24);
+    body[4] = (unsigned char)(msgid >> 16);
+    body[5] = (unsigned char)(msgid >> 8);
+    body[6] = (unsigned char)msgid;
+    body[7] = 0xc0; /* nil */
+}

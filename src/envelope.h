@@ -1,0 +1,64 @@
+/* PURE. Requests and responses as bytes: MessagePack-RPC with an optional fifth element (docs/protocol.md).
+ */
+#ifndef ENVELOPE_H
+#define ENVELOPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "frame.h"
+
+/* A request's parts. Pointers lead into the body that was read. */
+struct envelope_request {
+    bool has_msgid; /* also after an error: the response can then name the request */
+    uint32_t msgid;
+    const char *method; /* not terminated */
+    uint32_t method_length;
+    const unsigned char *params; /* one msgpack array */
+    size_t params_size;
+    bool has_deadline;
+    uint64_t deadline; /* CLOCK_MONOTONIC, ns */
+    bool has_timeout;
+    double timeout; /* seconds from when the server reads the frame; not NaN, not negative */
+};
+
+enum envelope_result {
+    ENVELOPE_OK,
+    ENVELOPE_BAD_FRAME,   /* not exactly one well-formed msgpack value */
+    ENVELOPE_BAD_REQUEST, /* well-formed as far as it was read, but not a request */
+    ENVELOPE_TOO_DEEP,    /* params or meta are nested deeper than CHECK_MAX_DEPTH */
+};
+
+/* Reads a body. On an error, *why is one clause for the caller (static storage). */
+enum envelope_result envelope_read_request(const unsigned char *body, size_t size,
+                                           struct envelope_request *request, const char **why);
+
+/* Reads the msgid alone, from as much of a body as there is: what the master does for a worker that died. */
+bool envelope_read_msgid(const unsigned char *body, size_t size, uint32_t *msgid);
+
+/* An error as it travels. Strings are terminated; bytes of message and stderr that are not UTF-8 are
+ * replaced. */
+struct envelope_error {
+    const char *code;   /* gRPC's name, for example "INTERNAL" */
+    const char *reason; /* stable upper-case word */
+    const char *message;
+    bool executed;      /* false: the engine certainly never saw the request */
+    bool retry;         /* true: sending it again is safe and may help */
+    const char *signal; /* details: "SIGSEGV", or NULL */
+};
+
+/* Enough for any error frame: messages are cut at ENVELOPE_MESSAGE_MAX bytes. */
+#define ENVELOPE_MESSAGE_MAX 2048u
+#define ENVELOPE_ERROR_MAX   (ENVELOPE_MESSAGE_MAX + 512u)
+
+/* Writes a whole frame, response or (without msgid) connection error, and returns its size. */
+size_t envelope_write_error(unsigned char frame[ENVELOPE_ERROR_MAX], bool has_msgid, uint32_t msgid,
+                            const struct envelope_error *error);
+
+/* What stands before the result in the frame of a response without an error. */
+#define ENVELOPE_RESULT_HEADER (FRAME_HEADER_SIZE + 8u)
+void envelope_write_result_header(unsigned char header[ENVELOPE_RESULT_HEADER], uint32_t msgid,
+                                  uint32_t result_size);
+
+#endif

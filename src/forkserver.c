@@ -1,0 +1,208 @@
+#include "forkserver.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "descriptors.h"
+#include "engine_load.h"
+#include "ipc.h"
+#include "title.h"
+#include "worker.h"
+
+struct forkserver {
+    const struct options *options;
+    struct engine engine;
+    pid_t master;
+};
+
+static void tell_master(enum ipc_type type, unsigned number, const char *text)
+{
+    struct ipc_message message = {.type = (uint32_t)type, .number = number};
+    if (text)
+        ipc_set_text(&message, text);
+    if (ipc_send(FD_FORKSERVER, &message, 0) < 0)
+        _exit(EXIT_FAILURE); /* the master is gone */
+}
+
+/* --- what load() may not leave behind --- */
+
+/* The name of a thread other than this one, if there is one: threads do not survive fork. */
+static bool find_other_thread(char *name, size_t size)
+{
+    bool found = false;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *entry; tasks && !found && (entry = readdir(tasks));) {
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == (int)getpid())
+            continue;
+        char path[64 + sizeof(entry->d_name)];
+        snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+        FILE *file = fopen(path, "re");
+        found = file && fgets(name, (int)size, file); /* gone already: not left behind */
+        if (file)
+            fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    if (found)
+        name[strcspn(name, "\n")] = '\0';
+    return found;
+}
+
+/* A descriptor of the engine's in the range that connections need; -1 if there is none. */
+static int find_high_descriptor(void)
+{
+    int found = -1;
+    DIR *open_files = opendir("/proc/self/fd");
+    for (struct dirent *entry; open_files && (entry = readdir(open_files));) {
+        int number = atoi(entry->d_name);
+        if (number >= FD_OWN && number != FD_FORKSERVER && number != FD_SET)
+            found = number;
+    }
+    if (open_files)
+        closedir(open_files);
+    return found;
+}
+
+static int check_leftovers(struct engine *engine)
+{
+    char thread[32];
+    if (find_other_thread(thread, sizeof(thread)))
+        return cohab_setup_fail(
+            &engine->setup,
+            "load() left a thread running ('%s'): threads do not survive the fork of a worker; "
+            "create them in start()",
+            thread);
+    int descriptor = find_high_descriptor();
+    if (descriptor >= 0)
+        return cohab_setup_fail(
+            &engine->setup,
+            "load() left descriptor %d open: numbers from %d on belong to cohab's connections", descriptor,
+            (int)FD_OWN);
+    return 0;
+}
+
+/* With --core: a dump of what all workers share would hold the place of a crashed one for 1.5 s per GiB. */
+static void exclude_from_dumps(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512];
+    while (maps && fgets(line, sizeof(line), maps)) {
+        unsigned long from, to, inode;
+        char mode[5];
+        int name = 0;
+        if (sscanf(line, "%lx-%lx %4s %*s %*s %lu %n", &from, &to, mode, &inode, &name) < 4)
+            continue;
+        bool private_data = inode == 0 && strcmp(mode, "rw-p") == 0;
+        if (private_data && strncmp(line + name, "[stack", 6) != 0)
+            (void)madvise((void *)from, to - from, MADV_DONTDUMP); /* best effort: a dump is merely larger */
+    }
+    if (maps)
+        fclose(maps);
+}
+
+static int load(struct engine *engine, const struct options *options)
+{
+    if (engine_open(engine, options->engine_path, options->engine_argc, options->engine_argv) < 0 ||
+        engine_run_load(engine) < 0 || check_leftovers(engine) < 0)
+        return -1;
+    if (options->core)
+        exclude_from_dumps();
+    fflush(NULL); /* else every worker would write it again */
+    return 0;
+}
+
+/* --- births --- */
+
+/* Forks twice: the process in the middle exits, so that the worker becomes a child of the master, the nearest
+ * subreaper. Returns 0 or an errno value. */
+static int fork_worker(struct forkserver *forkserver, struct worker_birth *birth)
+{
+    pid_t middle = fork();
+    if (middle < 0)
+        return errno;
+    if (middle == 0) {
+        birth->middle = getpid();
+        pid_t worker = fork();
+        if (worker == 0)
+            worker_run(birth, forkserver->options, &forkserver->engine);
+        _exit(worker < 0 ? errno : 0);
+    }
+    int status;
+    while (waitpid(middle, &status, 0) < 0)
+        if (errno != EINTR)
+            return errno;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+static void handle_fork(struct forkserver *forkserver, struct ipc_message *message)
+{
+    if (message->type != IPC_FORK || message->descriptor_count != IPC_FORK_DESCRIPTORS)
+        fatal("forkserver: unknown message %u", message->type);
+    struct worker_birth birth = {.number = message->number,
+                                 .master = forkserver->master,
+                                 .control = message->descriptors[IPC_FORK_CONTROL],
+                                 .row = message->descriptors[IPC_FORK_ROW],
+                                 .buffer = message->descriptors[IPC_FORK_BUFFER]};
+    int error = fork_worker(forkserver, &birth);
+    for (int i = 0; i < IPC_FORK_DESCRIPTORS; i++)
+        close(message->descriptors[i]);
+    if (error)
+        tell_master(IPC_FORK_FAILED, message->number, strerror(error));
+}
+
+static void say_loaded(const struct cohab_engine *description)
+{
+    struct ipc_message message = {.type = IPC_LOADED};
+    int length = snprintf(message.text, sizeof(message.text), "%.400s%c%.400s", description->name, '\0',
+                          description->version);
+    message.text_size = (uint32_t)length + 1;
+    if (ipc_send(FD_FORKSERVER, &message, 0) < 0)
+        _exit(EXIT_FAILURE);
+}
+
+void forkserver_run(const struct options *options)
+{
+    static struct forkserver forkserver;
+    static struct ipc_message message;
+    forkserver.options = options;
+    forkserver.master = getppid();
+    title_set("forkserver ");
+    title_set_suffix("loading");
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
+    if (getppid() != forkserver.master)
+        _exit(EXIT_FAILURE);
+    if (load(&forkserver.engine, options) < 0) {
+        tell_master(IPC_LOAD_FAILED, 0, forkserver.engine.setup.error);
+        _exit(EXIT_FAILURE);
+    }
+    title_set_suffix(forkserver.engine.description->name);
+    say_loaded(forkserver.engine.description);
+    while (ipc_receive(FD_FORKSERVER, &message, 0) == 1)
+        handle_fork(&forkserver, &message);
+    _exit(EXIT_SUCCESS);
+}
+
+/* --- --check --- */
+
+int forkserver_check(const struct options *options)
+{
+    struct engine engine;
+    if (load(&engine, options) < 0 || engine_run_selftest(&engine) < 0) {
+        fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine.setup.error);
+        return EXIT_FAILURE;
+    }
+    printf("engine %s %s: %zu methods, self-test %s\n", engine.description->name, engine.description->version,
+           engine.method_count, engine.description->selftest ? "passed" : "not provided");
+    for (size_t i = 0; i < engine.method_count; i++)
+        printf("  %s\n", engine.methods[i].method->signature);
+    return EXIT_SUCCESS;
+}

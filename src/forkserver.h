@@ -1,0 +1,20 @@
+/* ROLE forkserver: loads the engine once, then forks workers when the master asks; one per generation of the
+ * engine.
+ *
+ * It is a fresh exec of the same binary, with the same command line behind an argv[0] that begins with
+ * FORKSERVER_ARGV0 and the descriptors FD_FORKSERVER (its control socket) and FD_SET; it inherits nothing
+ * else of the master. */
+#ifndef FORKSERVER_H
+#define FORKSERVER_H
+
+#include "options.h"
+
+#define FORKSERVER_ARGV0 "cohabd-forkserver"
+
+/* Never returns. Exits 1 after telling the master why the engine could not be loaded. */
+_Noreturn void forkserver_run(const struct options *options);
+
+/* `cohabd --check`: loads the engine, runs its self-test, prints what it is. Returns the exit code. */
+int forkserver_check(const struct options *options);
+
+#endif

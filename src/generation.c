@@ -1,0 +1,170 @@
+#include "generation.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "deaths.h"
+#include "descriptors.h"
+#include "forkserver.h"
+#include "ipc.h"
+#include "log.h"
+#include "supervise.h"
+#include "title.h"
+
+/* --- messages --- */
+
+static void on_loaded(struct master *master, const struct ipc_message *message)
+{
+    struct forkserver_state *forkserver = &master->forkserver;
+    size_t name = strnlen(message->text, message->text_size);
+    forkserver->loaded = true;
+    forkserver->failures = 0;
+    snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%s", message->text);
+    snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%s",
+             name + 1 < message->text_size ? message->text + name + 1 : "");
+    log_info("engine %s %s loaded, generation %u", forkserver->engine_name, forkserver->engine_version,
+             forkserver->generation);
+    supervise_births(master);
+}
+
+static void handle_forkserver_message(struct master *master, const struct ipc_message *message)
+{
+    unsigned number = message->number;
+    switch (message->type) {
+    case IPC_LOADED:
+        on_loaded(master, message);
+        break;
+    case IPC_LOAD_FAILED:
+        log_error("engine %s: %s", master->options->engine_path, message->text);
+        break;
+    case IPC_FORK_FAILED:
+        log_error("worker %u: cannot fork: %s", number,
+                  message->text); /* its control socket ends the birth */
+        break;
+    default:
+        log_warn("the forkserver sent an unknown message (%u)", message->type);
+    }
+}
+
+void generation_read(struct master *master)
+{
+    struct ipc_message message;
+    int result;
+    while ((result = ipc_receive(master->forkserver.control, &message, MSG_DONTWAIT)) == 1) {
+        ipc_close_descriptors(&message);
+        handle_forkserver_message(master, &message);
+    }
+    if (result == 0)
+        ev_io_stop(master->loop, &master->forkserver.control_watcher); /* its death is reaped */
+}
+
+static void on_forkserver(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    generation_read(watcher->data);
+}
+
+/* --- start and end --- */
+
+void generation_end(struct master *master)
+{
+    if (master->forkserver.pid == 0)
+        return;
+    ev_io_stop(master->loop, &master->forkserver.control_watcher);
+    close(master->forkserver.control);
+    kill(master->forkserver.pid, SIGKILL);
+    while (waitpid(master->forkserver.pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    master->forkserver.pid = 0;
+}
+
+/* In the forked child, until exec: async-signal-safe calls only. */
+_Noreturn static void become_forkserver(const struct master *master, int control, char **argv)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    setpgid(0, 0); /* Ctrl-C is for the master alone */
+    if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(control, FD_FORKSERVER) < 0 ||
+        dup2(master->slots.set, FD_SET) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    execv("/proc/self/exe", argv);
+    _exit(EXIT_FAILURE);
+}
+
+static char **forkserver_argv(const struct master *master)
+{
+    static char argv0[TITLE_ROOM];
+    char **argv = calloc((size_t)master->argc + 1, sizeof(*argv));
+    if (!argv)
+        return NULL;
+    memset(argv0, ' ', sizeof(argv0) - 1);
+    memcpy(argv0, FORKSERVER_ARGV0, strlen(FORKSERVER_ARGV0));
+    memcpy(argv, master->argv, (size_t)master->argc * sizeof(*argv));
+    argv[0] = argv0;
+    return argv;
+}
+
+int generation_start(struct master *master)
+{
+    struct forkserver_state *forkserver = &master->forkserver;
+    int pair[2];
+    char **argv = forkserver_argv(master);
+    if (!argv || ipc_pair(pair, 0) < 0) {
+        free(argv);
+        forkserver->retry_at = clock_now() + children_backoff(++forkserver->failures);
+        log_error("cannot start a forkserver: %m");
+        return -1;
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        become_forkserver(master, pair[1], argv);
+    int saved = errno;
+    free(argv);
+    close(pair[1]);
+    errno = saved;
+    if (pid < 0) {
+        log_error("cannot fork a forkserver: %m");
+        close(pair[0]);
+        forkserver->retry_at = clock_now() + children_backoff(++forkserver->failures);
+        return -1;
+    }
+    forkserver->pid = pid;
+    forkserver->control = pair[0];
+    forkserver->generation++;
+    ev_io_init(&forkserver->control_watcher, on_forkserver, pair[0], EV_READ);
+    forkserver->control_watcher.data = master;
+    ev_io_start(master->loop, &forkserver->control_watcher);
+    return 0;
+}
+
+void generation_died(struct master *master, int status)
+{
+    struct forkserver_state *forkserver = &master->forkserver;
+    char how[64];
+    deaths_describe_status(status, how, sizeof(how));
+    ev_io_stop(master->loop, &forkserver->control_watcher);
+    close(forkserver->control);
+    if (supervise_wants_births(master)) {
+        if (forkserver->loaded)
+            log_error("forkserver (pid %d) died: %s; a new one is started", (int)forkserver->pid, how);
+        else if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_FAILURE)
+            log_error("engine %s: load() never returned: the forkserver was %s", master->options->engine_path,
+                      how);
+    }
+    if (forkserver->loaded)
+        master->forkserver_deaths++;
+    forkserver->failures = forkserver->loaded ? 0 : forkserver->failures + 1;
+    forkserver->retry_at = clock_now() + children_backoff(forkserver->failures);
+    forkserver->loaded = false;
+    forkserver->pid = 0;
+    if (master->state == MASTER_STARTING)
+        master_abandon(master);
+}

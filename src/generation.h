@@ -1,0 +1,17 @@
+/* Part of the master: its side of the forkserver, one generation of the engine. */
+#ifndef GENERATION_H
+#define GENERATION_H
+
+#include "master.h"
+
+/* Starts a forkserver, which begins to load the engine. -1 after a log line; then retry_at says when to try
+ * again. */
+int generation_start(struct master *master);
+/* Handles what the forkserver has sent. */
+void generation_read(struct master *master);
+/* The forkserver's process was reaped. Living workers go on; a new one is started when it is due. */
+void generation_died(struct master *master, int status);
+/* Kills the forkserver and reaps it. */
+void generation_end(struct master *master);
+
+#endif

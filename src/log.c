@@ -1,0 +1,92 @@
+#include "log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* PIPE_BUF: a pipe that polls as writable takes this much without blocking. */
+#define LINE_MAX_SIZE 4096
+
+static enum log_level level = LOG_INFO;
+static unsigned long dropped;
+static const char *const level_names[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
+
+void log_set_level(enum log_level new_level)
+{
+    level = new_level;
+}
+
+int log_level_parse(const char *word)
+{
+    for (int i = LOG_ERROR; i <= LOG_DEBUG; i++)
+        if (strcmp(word, level_names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static void write_line(char *line, size_t size)
+{
+    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT) || write(STDERR_FILENO, line, size) < 0)
+        dropped++;
+}
+
+static void log_va(enum log_level at, const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
+
+static void log_va(enum log_level at, const char *format, va_list arguments)
+{
+    if (at > level)
+        return;
+    int saved = errno;
+    char line[LINE_MAX_SIZE];
+    struct timespec now;
+    struct tm date;
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &date);
+    size_t used = strftime(line, sizeof(line), "%Y-%m-%d %H:%M:%S", &date);
+    used += (size_t)snprintf(line + used, sizeof(line) - used, ".%03ld cohabd[%d] %-5s ",
+                             now.tv_nsec / 1000000, (int)getpid(), level_names[at]);
+    if (dropped)
+        used += (size_t)snprintf(line + used, sizeof(line) - used, "(%lu lines lost) ", dropped);
+    size_t room = sizeof(line) - used - 1;
+    errno = saved; /* %m */
+    int wanted = vsnprintf(line + used, room, format, arguments);
+    used += wanted < 0 ? 0 : (size_t)wanted < room ? (size_t)wanted : room - 1;
+    line[used++] = '\n';
+    unsigned long before = dropped;
+    dropped = 0;
+    write_line(line, used);
+    if (dropped)
+        dropped += before;
+    errno = saved;
+}
+
+#define LOG_FUNCTION(name, at)                                                                               \
+    void name(const char *format, ...)                                                                       \
+    {                                                                                                        \
+        va_list arguments;                                                                                   \
+        va_start(arguments, format);                                                                         \
+        log_va(at, format, arguments);                                                                       \
+        va_end(arguments);                                                                                   \
+    }
+
+LOG_FUNCTION(log_error, LOG_ERROR)
+LOG_FUNCTION(log_warn, LOG_WARN)
+LOG_FUNCTION(log_info, LOG_INFO)
+LOG_FUNCTION(log_debug, LOG_DEBUG)
+
+void fatal(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    log_va(LOG_ERROR, format, arguments);
+    va_end(arguments);
+    exit(EXIT_FAILURE);
+}

@@ -1,0 +1,35 @@
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "forkserver.h"
+#include "master.h"
+#include "options.h"
+#include "title.h"
+
+/* Descriptors 0 to 2 are open from here on, so that nothing else can come to lie there. */
+static void open_standard_descriptors(void)
+{
+    int null = open("/dev/null", O_RDWR);
+    while (null >= 0 && null <= STDERR_FILENO)
+        null = open("/dev/null", O_RDWR);
+    if (null < 0)
+        _exit(EXIT_FAILURE);
+    close(null);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    open_standard_descriptors();
+    bool is_forkserver = argc > 0 && strncmp(argv[0], FORKSERVER_ARGV0, strlen(FORKSERVER_ARGV0)) == 0;
+    if (is_forkserver)
+        title_init(argc, argv);
+    options_parse(&options, argc, argv);
+    if (is_forkserver)
+        forkserver_run(&options);
+    if (options.check)
+        return forkserver_check(&options);
+    return master_run(&options, argc, argv);
+}

@@ -1,0 +1,324 @@
+#include "master.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "descriptors.h"
+#include "envelope.h"
+#include "generation.h"
+#include "listen.h"
+#include "log.h"
+#include "probe.h"
+#include "supervise.h"
+
+#define TICK_IDLE 0.1
+#define TICK_BUSY 0.01
+/* Accepted at one go, so that a flood of connections does not keep the master from its other work. */
+#define ACCEPT_BURST 64
+#define ACCEPT_PAUSE 0.1
+/* What workers that were told to leave are given before they are killed: they were idle. */
+#define LEAVE_TIMEOUT CLOCK_NS_PER_S
+
+/* --- accepting --- */
+
+static void refuse_connection(struct master *master, int connection, const struct envelope_error *error)
+{
+    unsigned char frame[ENVELOPE_ERROR_MAX];
+    size_t size = envelope_write_error(frame, false, 0, error);
+    (void)send(connection, frame, size, MSG_DONTWAIT | MSG_NOSIGNAL); /* it is closed either way */
+    (void)shutdown(connection, SHUT_RDWR);
+    close(connection);
+    master->refused++;
+}
+
+static void take_connection(struct master *master, int connection)
+{
+    static const struct envelope_error too_many = {.code = "RESOURCE_EXHAUSTED",
+                                                   .reason = "TOO_MANY_CONNECTIONS",
+                                                   .message =
+                                                       "the server has as many connections as it may have "
+                                                       "(--max-connections)",
+                                                   .retry = true};
+    if (master->slots.open == master->slots.count) {
+        refuse_connection(master, connection, &too_many);
+        return;
+    }
+    master->accepted++;
+    if (slots_add(&master->slots, connection, master->options->io_timeout) < 0)
+        log_warn("connection closed at once: %m");
+}
+
+static void pause_accepting(struct master *master)
+{
+    log_warn("cannot accept connections: %m; trying again in %g s", ACCEPT_PAUSE);
+    ev_io_stop(master->loop, &master->listener);
+    ev_timer_again(master->loop, &master->resume);
+}
+
+/* Returns whether there may be more. */
+static bool accept_one(struct master *master)
+{
+    int connection = accept4(master->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    if (connection >= 0) {
+        take_connection(master, connection);
+        return true;
+    }
+    if (errno == EINTR || errno == ECONNABORTED)
+        return true;
+    if (errno != EAGAIN)
+        pause_accepting(master);
+    return false;
+}
+
+static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    for (int i = 0; i < ACCEPT_BURST && accept_one(watcher->data); i++)
+        ;
+}
+
+static void on_resume(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct master *master = timer->data;
+    ev_timer_stop(loop, timer);
+    if (master->listener.fd >= 0)
+        ev_io_start(loop, &master->listener);
+}
+
+/* --- stopping --- */
+
+static void stop_listening(struct master *master)
+{
+    if (master->listener.fd < 0)
+        return;
+    (void)unlink(master->options->socket); /* gone already: nothing to do */
+    while (accept_one(
+        master)) /* they are connected as far as they know: each gets its answer in close_connections() */
+        ;
+    ev_io_stop(master->loop, &master->listener);
+    ev_timer_stop(master->loop, &master->resume);
+    close(master->listener.fd);
+    master->listener.fd = -1;
+}
+
+/* Whoever has a request unread is told that it was not executed. */
+static void close_connections(struct master *master)
+{
+    static const struct envelope_error stopping = {
+        .code = "UNAVAILABLE", .reason = "STOPPING", .message = "the server has stopped", .retry = true};
+    unsigned char frame[ENVELOPE_ERROR_MAX];
+    size_t size = envelope_write_error(frame, false, 0, &stopping);
+    for (uint32_t slot = 0; slot < master->slots.count; slot++)
+        if (master->slots.slots[slot].open &&
+            (slots_unread(slot) == 0 || slots_send(&master->slots, slot, frame, size) == 0))
+            slots_close(&master->slots, slot);
+}
+
+void master_finish(struct master *master)
+{
+    stop_listening(master);
+    close_connections(master);
+    generation_end(master);
+    admin_close(master);
+    listen_unlock(master->options->socket, master->lock);
+    log_info("stopped");
+    ev_break(master->loop, EVBREAK_ALL);
+}
+
+void master_abandon(struct master *master)
+{
+    supervise_signal(master, SIGKILL);
+    generation_end(master);
+    listen_unlock(master->options->socket, master->lock);
+    exit(EXIT_FAILURE);
+}
+
+static void kill_all(struct master *master)
+{
+    master->state = MASTER_KILLING;
+    stop_listening(master);
+    supervise_signal(master, SIGKILL);
+    generation_end(master); /* births under way come to nothing */
+    if (supervise_alive(master) == 0)
+        master_finish(master);
+}
+
+static void begin_leaving(struct master *master)
+{
+    master->state = MASTER_LEAVING;
+    master->stop_at = clock_now() + LEAVE_TIMEOUT;
+    stop_listening(master);
+    generation_end(master);
+    supervise_signal(master, SIGTERM);
+}
+
+void master_stop(struct master *master, bool now)
+{
+    if (master->state == MASTER_KILLING)
+        return;
+    if (now || master->state != MASTER_SERVING) {
+        log_info("stopping at once");
+        kill_all(master);
+        return;
+    }
+    log_info("stopping; running calls have %g s", (double)master->options->stop_timeout / 1e9);
+    master->state = MASTER_STOPPING;
+    master->stop_at = clock_now() + master->options->stop_timeout;
+    supervise_refuse(master);
+    ev_timer_again(master->loop, &master->tick);
+}
+
+static void look_at_stop(struct master *master)
+{
+    if (master->state == MASTER_STOPPING && supervise_all_idle(master) && !slots_poll(&master->slots))
+        begin_leaving(master);
+    else if ((master->state == MASTER_STOPPING || master->state == MASTER_LEAVING) &&
+             clock_now() >= master->stop_at) {
+        log_warn("calls still run after --stop-timeout: killed");
+        kill_all(master);
+    }
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    master_stop(watcher->data, watcher->signum == SIGQUIT);
+}
+
+static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    char ignored[64];
+    (void)events;
+    ssize_t size = read(watcher->fd, ignored, sizeof(ignored));
+    if (size > 0 || (size < 0 && (errno == EINTR || errno == EAGAIN)))
+        return;
+    ev_io_stop(loop, watcher);
+    log_info("the owner is gone");
+    master_stop(watcher->data, false);
+}
+
+/* --- the loop --- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct master *master = timer->data;
+    bool busy = supervise_look(master);
+    supervise_births(master);
+    look_at_stop(master);
+    timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;
+    ev_timer_again(loop, timer);
+}
+
+void master_serve(struct master *master)
+{
+    int listener = listen_unix(master->options->socket, master->options->socket_mode);
+    if (listener < 0 || admin_init(master) < 0)
+        master_abandon(master);
+    ev_io_set(&master->listener, listener, EV_READ);
+    ev_io_start(master->loop, &master->listener);
+    master->state = MASTER_SERVING;
+    log_info("serving on %s", master->options->socket);
+    /* From here on nothing may end this process but a stop: what fails is logged and tried again. */
+}
+
+/* Descriptors for all connections, in the master and, by inheritance, in every worker. */
+static void raise_descriptor_limit(struct options *options)
+{
+    struct rlimit limit;
+    rlim_t needed = (rlim_t)FD_BASE + options->max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        fatal("cannot read the limit of open files: %m");
+    if (limit.rlim_max < needed) {
+        if (limit.rlim_max <= FD_BASE)
+            fatal("the hard limit of open files is %lu; cohabd needs %d and one for each connection (ulimit "
+                  "-Hn)",
+                  (unsigned long)limit.rlim_max, FD_BASE);
+        options->max_connections = (unsigned)(limit.rlim_max - FD_BASE);
+        needed = limit.rlim_max;
+        log_warn("the hard limit of open files is %lu: --max-connections is lowered to %u",
+                 (unsigned long)limit.rlim_max, options->max_connections);
+    }
+    limit.rlim_cur = needed;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        fatal("cannot raise the limit of open files to %lu: %m", (unsigned long)needed);
+}
+
+/* 1, as 0 does not stop piped core patterns. Inherited by all children. */
+static void limit_cores(const struct options *options)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CORE, &limit) < 0)
+        return;
+    limit.rlim_cur = options->core ? limit.rlim_max : limit.rlim_max < 1 ? limit.rlim_max : 1;
+    (void)setrlimit(RLIMIT_CORE, &limit); /* never above the hard limit */
+}
+
+static void watch_signals(struct master *master)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        ev_signal_init(&master->signals[i], on_signal, numbers[i]);
+        master->signals[i].data = master;
+        ev_signal_start(master->loop, &master->signals[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* the terminal may go, the server stays */
+}
+
+static void init_watchers(struct master *master)
+{
+    ev_init(&master->listener, on_listener);
+    master->listener.data = master;
+    master->listener.fd = -1;
+    ev_timer_init(&master->resume, on_resume, ACCEPT_PAUSE, ACCEPT_PAUSE);
+    master->resume.data = master;
+    ev_timer_init(&master->tick, on_tick, TICK_BUSY, TICK_BUSY);
+    master->tick.data = master;
+    ev_timer_start(master->loop, &master->tick);
+    if (master->options->lifeline >= 0) {
+        ev_io_init(&master->lifeline, on_lifeline, master->options->lifeline, EV_READ);
+        master->lifeline.data = master;
+        ev_io_start(master->loop, &master->lifeline);
+    }
+}
+
+static void set_up(struct master *master)
+{
+    probe_kernel();
+    master->lock = listen_lock(master->options->socket);
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+        fatal("cannot become a subreaper: %m");
+    limit_cores(master->options);
+    master->loop = ev_default_loop(EVFLAG_AUTO);
+    if (!master->loop)
+        fatal("cannot create an event loop: %m");
+    if (slots_init(&master->slots, master->options->max_connections) < 0 || supervise_init(master) < 0)
+        fatal("cannot set up: %m");
+    watch_signals(master);
+    init_watchers(master);
+}
+
+int master_run(const struct options *options, int argc, char **argv)
+{
+    static struct master master;
+    static struct options adjusted;
+    adjusted = *options;
+    raise_descriptor_limit(&adjusted);
+    master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
+    set_up(&master);
+    if (generation_start(&master) < 0)
+        master_abandon(&master);
+    ev_run(master.loop, 0);
+    return EXIT_SUCCESS;
+}

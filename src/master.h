@@ -1,0 +1,109 @@
+/* ROLE master: what its parts share. master.c is the role: start, accept, tick, stop. supervise.c looks after
+ * the forkserver and the workers: births, messages, deaths, deadlines. admin.c answers the admin socket. All
+ * run in one libev loop; nothing here may block, and after master_run() has begun to serve nothing may end
+ * the process but a finished stop. */
+#ifndef MASTER_H
+#define MASTER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "children.h"
+#include "deadline.h"
+#include "options.h"
+#include "row.h"
+#include "slots.h"
+
+enum master_state {
+    MASTER_STARTING, /* loading the engine, waiting for the first worker; failures end the process */
+    MASTER_SERVING,
+    MASTER_STOPPING, /* running calls finish, other requests are refused */
+    MASTER_LEAVING,  /* all was idle: the workers have been told to leave */
+    MASTER_KILLING,  /* at once: everything was killed */
+};
+
+/* A worker's place, and what belongs to its present process: fresh for every one. */
+struct seat {
+    struct child child;
+    struct master *master;
+    struct row *row; /* NULL: no process */
+    int buffer;      /* memfd */
+    int control;
+    ev_io control_watcher;
+    struct deadline deadline;
+};
+
+/* Whether its process has said that it is ready: only then does its row mean anything. */
+static inline bool seat_serves(const struct seat *seat)
+{
+    return seat->child.state == CHILD_READY || seat->child.state == CHILD_LEAVING;
+}
+
+struct forkserver_state {
+    pid_t pid; /* 0: none */
+    int control;
+    ev_io control_watcher;
+    bool loaded;
+    unsigned generation;
+    unsigned failures; /* loads in a row that failed */
+    uint64_t retry_at;
+    char engine_name[256];
+    char engine_version[256];
+};
+
+#define MASTER_DEATHS_KEPT 8
+
+/* One of the last deaths, for status. */
+struct death {
+    unsigned worker;
+    pid_t pid;
+    uint64_t at;
+    char cause[160];
+};
+
+struct master {
+    const struct options *options;
+    char **argv; /* for the forkserver's exec */
+    int argc;
+    struct ev_loop *loop;
+    enum master_state state;
+    uint64_t started_at;
+    uint64_t stop_at; /* when patience with running calls ends */
+    int lock;
+    struct slots slots;
+    struct seat *seats; /* options->workers */
+    struct forkserver_state forkserver;
+    struct admin *admin;
+
+    ev_io listener;
+    ev_io lifeline;
+    ev_signal signals[3];
+    ev_child children;
+    ev_timer tick;   /* every 100 ms, every 10 ms while a call runs */
+    ev_timer doubt;  /* every 1 ms while a slot is in doubt */
+    ev_timer resume; /* accepting goes on after a pause for lack of descriptors */
+
+    uint64_t past_calls; /* of workers that are gone */
+    uint64_t accepted, refused;
+    uint64_t worker_deaths, forkserver_deaths;
+    struct death deaths[MASTER_DEATHS_KEPT]; /* ring: newest at (worker_deaths - 1) % MASTER_DEATHS_KEPT */
+};
+
+/* Never returns before the server has stopped; the exit code. */
+int master_run(const struct options *options, int argc, char **argv);
+/* The engine has loaded and a first worker is ready: opens the doors. */
+void master_serve(struct master *master);
+/* Begins a graceful stop, or with `now` one that does not wait; a second call hastens the first. */
+void master_stop(struct master *master, bool now);
+/* Before serving: ends the process with exit code 1, tidily. The reason has been logged. */
+_Noreturn void master_abandon(struct master *master);
+/* All workers are gone, and the server is to stop: ends the loop. */
+void master_finish(struct master *master);
+
+/* admin.c */
+int admin_init(struct master *master);
+void admin_close(struct master *master);
+
+#endif

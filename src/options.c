@@ -1,0 +1,350 @@
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "frame.h"
+
+#define EXIT_USAGE      2
+#define WORKERS_MAX     448 /* two descriptors each in the master, below the first connection's number */
+#define CONNECTIONS_MAX 65536
+
+static const char help_text[] =
+    "Usage: cohabd [options] ENGINE [-- engine arguments]\n"
+    "\n"
+    "Serves ENGINE, a shared library, from worker processes behind one Unix socket. Runs in the foreground.\n"
+    "An ENGINE without a slash is looked up among the installed engines: spell means libspell.so there.\n"
+    "\n"
+    "  --socket PATH           where clients connect (or $COHAB_SOCKET); PATH.ctl is the admin socket\n"
+    "  --workers N             worker processes (default: the number of cores)\n"
+    "  --max-frame SIZE        largest request or response (64M+64K)\n"
+    "  --max-connections N     clients at once; more are refused (1024)\n"
+    "  --default-timeout S     deadline of a request that brings none (30)\n"
+    "  --max-timeout S         latest deadline that a request may ask for (300)\n"
+    "  --kill-grace S          after its deadline a call has this long to notice, its worker the same again "
+    "to\n"
+    "                          end itself; then it is killed (0.1)\n"
+    "  --stall-timeout S       longest time that a worker may sit on a request without taking it up (1)\n"
+    "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
+    "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
+    "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
+    "  --crash-dir DIR         where crash reports will go; checked, not yet written to\n"
+    "  --core                  let crashing workers dump core\n"
+    "  --lifeline-fd FD        stop when this inherited descriptor reaches end of file\n"
+    "  --log-level LEVEL       error, warn, info or debug (info)\n"
+    "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
+    "  --version, --help\n"
+    "\n"
+    "Sizes take K, M, G; times are seconds. SIGTERM and SIGINT stop gracefully, a second one or SIGQUIT at "
+    "once.\n";
+
+enum option_id {
+    OPTION_SOCKET = 256,
+    OPTION_WORKERS,
+    OPTION_MAX_FRAME,
+    OPTION_MAX_CONNECTIONS,
+    OPTION_DEFAULT_TIMEOUT,
+    OPTION_MAX_TIMEOUT,
+    OPTION_KILL_GRACE,
+    OPTION_STALL_TIMEOUT,
+    OPTION_IO_TIMEOUT,
+    OPTION_STOP_TIMEOUT,
+    OPTION_SOCKET_MODE,
+    OPTION_CRASH_DIR,
+    OPTION_CORE,
+    OPTION_LIFELINE_FD,
+    OPTION_LOG_LEVEL,
+    OPTION_CHECK,
+    OPTION_VERSION,
+    OPTION_HELP,
+};
+
+static const struct option long_options[] = {
+    {"socket", required_argument, NULL, OPTION_SOCKET},
+    {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"max-frame", required_argument, NULL, OPTION_MAX_FRAME},
+    {"max-connections", required_argument, NULL, OPTION_MAX_CONNECTIONS},
+    {"default-timeout", required_argument, NULL, OPTION_DEFAULT_TIMEOUT},
+    {"max-timeout", required_argument, NULL, OPTION_MAX_TIMEOUT},
+    {"kill-grace", required_argument, NULL, OPTION_KILL_GRACE},
+    {"stall-timeout", required_argument, NULL, OPTION_STALL_TIMEOUT},
+    {"io-timeout", required_argument, NULL, OPTION_IO_TIMEOUT},
+    {"stop-timeout", required_argument, NULL, OPTION_STOP_TIMEOUT},
+    {"socket-mode", required_argument, NULL, OPTION_SOCKET_MODE},
+    {"crash-dir", required_argument, NULL, OPTION_CRASH_DIR},
+    {"core", no_argument, NULL, OPTION_CORE},
+    {"lifeline-fd", required_argument, NULL, OPTION_LIFELINE_FD},
+    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+_Noreturn static void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+_Noreturn static void usage_error(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("cohabd: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputs("; see cohabd --help\n", stderr);
+    va_end(arguments);
+    exit(EXIT_USAGE);
+}
+
+static const char *option_name(int id)
+{
+    for (const struct option *option = long_options; option->name; option++)
+        if (option->val == id)
+            return option->name;
+    return "?";
+}
+
+static unsigned long parse_number(int id, const char *text, unsigned long low, unsigned long high)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno || end == text || *end || *text == '-' || value < low || value > high)
+        usage_error("--%s takes a number from %lu to %lu, not '%s'", option_name(id), low, high, text);
+    return value;
+}
+
+static uint64_t parse_seconds(int id, const char *text, bool zero_allowed)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0) || value > 1e9 || (value == 0 && !zero_allowed))
+        usage_error("--%s takes a number of seconds%s, not '%s'", option_name(id),
+                    zero_allowed ? "" : " above 0", text);
+    return clock_from_seconds(value);
+}
+
+static unsigned size_shift(char unit)
+{
+    switch (unit) {
+    case 'K':
+    case 'k':
+        return 10;
+    case 'M':
+    case 'm':
+        return 20;
+    case 'G':
+    case 'g':
+        return 30;
+    }
+    return 0;
+}
+
+/* "64M+64K": terms with units, added up. */
+static uint32_t parse_size(int id, const char *text, uint64_t high)
+{
+    uint64_t sum = 0;
+    for (const char *at = text;; at++) {
+        char *end;
+        errno = 0;
+        unsigned long long term = strtoull(at, &end, 10);
+        unsigned shift = end == at ? 0 : size_shift(*end);
+        if (errno || end == at || *at == '-' || term > high >> shift)
+            usage_error("--%s takes a size up to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
+        sum += (uint64_t)term << shift;
+        at = end + (shift != 0);
+        if (*at == '\0')
+            break;
+        if (*at != '+')
+            usage_error("--%s takes a size such as 4096, 64K or 64M+64K, not '%s'", option_name(id), text);
+    }
+    if (sum < 64 || sum > high)
+        usage_error("--%s takes a size from 64 to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
+    return (uint32_t)sum;
+}
+
+static mode_t parse_mode(const char *text)
+{
+    char *end;
+    unsigned long mode = strtoul(text, &end, 8);
+    if (end == text || *end || mode > 0777)
+        usage_error("--socket-mode takes an octal mode such as 0660, not '%s'", text);
+    return (mode_t)mode;
+}
+
+static unsigned core_count(void)
+{
+    cpu_set_t set;
+    int count =
+        sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
+}
+
+static void set_option(struct options *options, int id, const char *value)
+{
+    switch (id) {
+    case OPTION_SOCKET:
+        options->socket = value;
+        break;
+    case OPTION_WORKERS:
+        options->workers = (unsigned)parse_number(id, value, 1, WORKERS_MAX);
+        break;
+    case OPTION_MAX_FRAME:
+        options->max_frame = parse_size(id, value, FRAME_MAX_LIMIT);
+        break;
+    case OPTION_MAX_CONNECTIONS:
+        options->max_connections = (unsigned)parse_number(id, value, 1, CONNECTIONS_MAX);
+        break;
+    case OPTION_DEFAULT_TIMEOUT:
+        options->default_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_MAX_TIMEOUT:
+        options->max_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_KILL_GRACE:
+        options->kill_grace = parse_seconds(id, value, true);
+        break;
+    case OPTION_STALL_TIMEOUT:
+        options->stall_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_IO_TIMEOUT:
+        options->io_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_STOP_TIMEOUT:
+        options->stop_timeout = parse_seconds(id, value, true);
+        break;
+    case OPTION_SOCKET_MODE:
+        options->socket_mode = parse_mode(value);
+        break;
+    case OPTION_CRASH_DIR:
+        options->crash_dir = value;
+        break;
+    case OPTION_CORE:
+        options->core = true;
+        break;
+    case OPTION_LIFELINE_FD:
+        options->lifeline = (int)parse_number(id, value, 0, INT_MAX);
+        break;
+    case OPTION_LOG_LEVEL:
+        if (log_level_parse(value) < 0)
+            usage_error("--log-level takes error, warn, info or debug, not '%s'", value);
+        options->log_level = (enum log_level)log_level_parse(value);
+        break;
+    case OPTION_CHECK:
+        options->check = true;
+        break;
+    case OPTION_VERSION:
+        puts("cohabd " COHAB_VERSION);
+        exit(EXIT_SUCCESS);
+    case OPTION_HELP:
+        fputs(help_text, stdout);
+        exit(EXIT_SUCCESS);
+    }
+}
+
+/* "spell" and "libspell.so" both mean libspell.so. */
+static char *engine_candidate(const char *directory, const char *name)
+{
+    char *path;
+    const char *suffix = strrchr(name, '.');
+    bool is_file = suffix && strcmp(suffix, ".so") == 0;
+    if (asprintf(&path, is_file ? "%s/%s" : "%s/lib%s.so", directory, name) < 0)
+        fatal("out of memory");
+    return path;
+}
+
+static char *engine_look_up(const char *name)
+{
+    char executable[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", executable, sizeof(executable) - 1);
+    if (length < 0)
+        fatal("cannot read /proc/self/exe: %m; is /proc mounted?");
+    executable[length] = '\0';
+    *strrchr(executable, '/') = '\0';
+    char installed[PATH_MAX + 64], built[PATH_MAX + 64];
+    snprintf(installed, sizeof(installed), "%s/../" COHAB_ENGINE_DIR, executable);
+    snprintf(built, sizeof(built), "%s/engine", executable);
+    const char *const directories[] = {built, installed};
+    for (size_t i = 0; i < 2; i++) {
+        char *path = engine_candidate(directories[i], name);
+        if (access(path, R_OK) == 0)
+            return path;
+        free(path);
+    }
+    fatal("no engine named '%s' in %s or %s; give a path with a slash for a file elsewhere", name, built,
+          installed);
+}
+
+static char *engine_resolve(const char *name)
+{
+    char *found = strchr(name, '/') ? strdup(name) : engine_look_up(name);
+    char *path = found ? realpath(found, NULL) : NULL;
+    if (!path || access(path, R_OK) < 0)
+        fatal("cannot open engine %s: %m", name);
+    free(found);
+    return path;
+}
+
+static void check_crash_dir(const char *directory)
+{
+    struct stat status;
+    if (stat(directory, &status) < 0)
+        fatal("--crash-dir %s: %m", directory);
+    if (!S_ISDIR(status.st_mode))
+        fatal("--crash-dir %s is not a directory", directory);
+    if (access(directory, W_OK | X_OK) < 0)
+        fatal("--crash-dir %s: %m; cohabd runs as uid %u", directory, (unsigned)geteuid());
+}
+
+static void take_engine(struct options *options, int argc, char **argv, int at)
+{
+    if (at >= argc)
+        usage_error("no engine given");
+    if (at + 1 < argc && strcmp(argv[at + 1], "--") != 0)
+        usage_error("'%s' after the engine: options come before it, engine arguments after --", argv[at + 1]);
+    options->engine_path = engine_resolve(argv[at]);
+    options->engine_argv = argv + (at + 2 < argc ? at + 2 : argc);
+    options->engine_argc = at + 2 < argc ? argc - at - 2 : 0;
+}
+
+void options_parse(struct options *options, int argc, char **argv)
+{
+    *options = (struct options){
+        .socket = getenv("COHAB_SOCKET"),
+        .workers = core_count(),
+        .max_frame = (64u << 20) + (64u << 10),
+        .max_connections = 1024,
+        .default_timeout = 30 * CLOCK_NS_PER_S,
+        .max_timeout = 300 * CLOCK_NS_PER_S,
+        .kill_grace = CLOCK_NS_PER_S / 10,
+        .stall_timeout = CLOCK_NS_PER_S,
+        .io_timeout = CLOCK_NS_PER_S / 2,
+        .stop_timeout = 30 * CLOCK_NS_PER_S,
+        .socket_mode = 0660,
+        .log_level = LOG_INFO,
+        .lifeline = -1,
+    };
+    opterr = 0;
+    int id;
+    while ((id = getopt_long(argc, argv, "+:", long_options, NULL)) != -1) {
+        if (id == ':')
+            usage_error("%s needs a value", argv[optind - 1]);
+        if (id == '?')
+            usage_error("unknown option %s", argv[optind - 1]);
+        set_option(options, id, optarg);
+    }
+    log_set_level(options->log_level);
+    if (!options->check && (!options->socket || !*options->socket))
+        usage_error("--socket PATH (or COHAB_SOCKET) is needed");
+    take_engine(options, argc, argv, optind);
+    if (options->crash_dir)
+        check_crash_dir(options->crash_dir);
+}

@@ -1,0 +1,33 @@
+/* cohabd's command line: one struct, filled once, read by every role. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "log.h"
+
+struct options {
+    const char *socket; /* path; NULL only with check */
+    unsigned workers;
+    uint32_t max_frame; /* bytes */
+    unsigned max_connections;
+    uint64_t default_timeout, max_timeout, kill_grace, io_timeout, stop_timeout; /* ns */
+    uint64_t stall_timeout;                                                      /* ns */
+    const char *crash_dir;                                                       /* NULL: none */
+    mode_t socket_mode;
+    enum log_level log_level;
+    int lifeline; /* descriptor whose end of file stops the server; -1: none */
+    bool core;
+    bool check;
+    char *engine_path; /* resolved */
+    int engine_argc;
+    char **engine_argv; /* borrowed from main's argv */
+};
+
+/* Parses the command line and resolves the engine. Prints --help and --version (exit 0) and errors (exit 2)
+ * itself. */
+void options_parse(struct options *options, int argc, char **argv);
+
+#endif

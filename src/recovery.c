@@ -1,0 +1,56 @@
+#include "recovery.h"
+
+static struct recovery_plan plan(enum recovery_action action)
+{
+    return (struct recovery_plan){.action = action, .answer = RECOVERY_NO_ANSWER};
+}
+
+/* Answers and keeps the connection, unless bytes of a next frame are in the dead worker's buffer: they are
+ * lost with it. */
+static struct recovery_plan answer(const struct recovery_facts *facts, enum recovery_answer answer,
+                                   uint32_t msgid)
+{
+    bool pipelined = facts->row.received > facts->frame_size;
+    return (struct recovery_plan){
+        .action = pipelined ? RECOVERY_CLOSE : RECOVERY_REARM, .answer = answer, .msgid = msgid};
+}
+
+static struct recovery_plan decide_received(const struct recovery_facts *facts)
+{
+    bool complete = facts->frame_size != 0 && facts->row.received >= facts->frame_size;
+    if (!complete || !facts->has_msgid)
+        return plan(RECOVERY_CLOSE);
+    return answer(facts, RECOVERY_WORKER_LOST, facts->msgid);
+}
+
+static struct recovery_plan decide_running(const struct recovery_facts *facts)
+{
+    enum recovery_answer why = facts->ended_request == facts->row.request && facts->ended_request != 0
+                                   ? RECOVERY_DEADLINE
+                               : facts->stopping ? RECOVERY_STOPPING
+                                                 : RECOVERY_ENGINE_CRASHED;
+    return answer(facts, why, facts->row.msgid);
+}
+
+struct recovery_plan recovery_decide(const struct recovery_facts *facts)
+{
+    if (facts->row.claim == ROW_NO_CLAIM || !facts->tenant)
+        return plan(RECOVERY_NOTHING);
+    if (!facts->row.valid)
+        return plan(RECOVERY_CLOSE);
+    switch (facts->row.state) {
+    case ROW_WAITING:
+        return facts->buffer_touched ? decide_received(facts) : plan(RECOVERY_REARM);
+    case ROW_RECEIVED:
+        return decide_received(facts);
+    case ROW_RUNNING:
+        return decide_running(facts);
+    case ROW_ANSWERED:
+        return plan(RECOVERY_SETTLE);
+    case ROW_WRITING:
+    case ROW_CLOSING:
+    case ROW_STATE_COUNT:
+        break;
+    }
+    return plan(RECOVERY_CLOSE);
+}

@@ -1,0 +1,59 @@
+#include "row.h"
+
+#include <string.h>
+
+static const char *const state_names[] = {
+    [ROW_WAITING] = "waiting", [ROW_RECEIVED] = "received", [ROW_RUNNING] = "running",
+    [ROW_WRITING] = "writing", [ROW_ANSWERED] = "answered", [ROW_CLOSING] = "closing",
+};
+_Static_assert(sizeof(state_names) / sizeof(*state_names) == ROW_STATE_COUNT, "one name a state");
+
+const char *row_state_name(enum row_state state)
+{
+    return (unsigned)state < ROW_STATE_COUNT ? state_names[state] : "invalid";
+}
+
+uint64_t row_read_claim(const struct row *row)
+{
+    return __atomic_load_n(
+        (const uint64_t *)(const void *)((const char *)row + offsetof(struct row, claim.event.data)),
+        __ATOMIC_ACQUIRE);
+}
+
+static uint64_t add_saturating(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static void copy_method(const struct row *row, struct row_view *view)
+{
+    uint32_t length = atomic_load_explicit(&row->method_length, memory_order_relaxed);
+    if (length > ROW_METHOD_SIZE)
+        length = ROW_METHOD_SIZE;
+    memcpy(view->method, row->method, length);
+    view->method[length] = '\0';
+    for (char *c = view->method; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            *c = '?';
+}
+
+void row_read(const struct row *row, struct row_view *view)
+{
+    uint64_t request = atomic_load_explicit(&row->request, memory_order_acquire);
+    uint32_t state = atomic_load_explicit(&row->state, memory_order_acquire);
+    view->request = request;
+    view->valid = state < ROW_STATE_COUNT;
+    view->state = view->valid ? (enum row_state)state : ROW_WAITING;
+    view->claim = row_read_claim(row);
+    view->msgid = atomic_load_explicit(&row->msgid, memory_order_relaxed);
+    view->deadline = atomic_load_explicit(&row->deadline, memory_order_relaxed);
+    view->started = atomic_load_explicit(&row->started, memory_order_relaxed);
+    view->calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
+    view->idempotent = atomic_load_explicit(&row->idempotent, memory_order_relaxed) != 0;
+    view->received = add_saturating(atomic_load_explicit(&row->received, memory_order_relaxed),
+                                    __atomic_load_n(&row->receive.msg_len, __ATOMIC_RELAXED));
+    copy_method(row, view);
+    atomic_thread_fence(memory_order_acquire);
+    if (view->state == ROW_RUNNING && atomic_load_explicit(&row->request, memory_order_relaxed) != request)
+        view->state = ROW_WAITING;
+}

@@ -1,0 +1,359 @@
+#include "serve.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "builtin.h"
+#include "call.h"
+#include "clock.h"
+#include "envelope.h"
+#include "frame.h"
+#include "title.h"
+
+/* The first receive takes up to this much: a small frame whole, and what is pipelined behind it. */
+#define FIRST_RECEIVE (64u << 10)
+/* A buffer that held more than this gives the pages behind it back. */
+#define BUFFER_KEPT (1u << 20)
+
+size_t serve_buffer_size(uint32_t max_frame)
+{
+    size_t size = FRAME_HEADER_SIZE + (size_t)max_frame + FIRST_RECEIVE;
+    return (size + 4095) & ~(size_t)4095;
+}
+
+int serve_init(struct server *server, struct row *row, unsigned char *buffer, const struct options *options,
+               struct engine *engine)
+{
+    *server = (struct server){.row = row,
+                              .buffer = buffer,
+                              .buffer_size = serve_buffer_size(options->max_frame),
+                              .options = options,
+                              .engine = engine};
+    if (response_init(&server->response, options->max_frame) < 0 ||
+        !msgpack_zone_init(&server->zone, MSGPACK_ZONE_CHUNK_SIZE))
+        return -1;
+    serve_ready(server);
+    return 0;
+}
+
+/* --- receiving --- */
+
+static void record_received(struct server *server, size_t received)
+{
+    server->received = received;
+    if (received > server->touched)
+        server->touched = received;
+    __atomic_store_n(&server->row->receive.msg_len, 0, __ATOMIC_RELAXED);
+    atomic_store_explicit(&server->row->received, received, memory_order_relaxed);
+}
+
+/* recvmmsg(2), as the kernel then writes the number of bytes into the row in the same step in which it takes
+ * them from the connection. Returns that number, 0 at the end of file, -1 with errno. */
+static ssize_t receive_into_buffer(struct server *server, int connection, size_t wanted, int flags)
+{
+    struct iovec part = {.iov_base = server->buffer + server->received, .iov_len = wanted};
+    struct mmsghdr *header = &server->row->receive;
+    int count;
+    do {
+        header->msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+        count = recvmmsg(connection, header, 1, (unsigned)flags, NULL);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0)
+        return -1;
+    return (ssize_t)__atomic_load_n(&header->msg_len, __ATOMIC_RELAXED);
+}
+
+/* Bytes to ask for next: the rest of a frame whose length is known, else a good first mouthful. */
+static size_t next_receive_size(const struct server *server)
+{
+    if (server->received < FRAME_HEADER_SIZE)
+        return FIRST_RECEIVE;
+    return FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer) - server->received;
+}
+
+/* Waits for the rest of a frame whose beginning has come. An io_timeout without a byte ends the wait with
+ * EAGAIN. */
+static enum frame_progress receive_rest(struct server *server, int connection)
+{
+    for (;;) {
+        enum frame_progress progress =
+            frame_check(server->buffer, server->received, server->options->max_frame);
+        if (progress != FRAME_PARTIAL)
+            return progress;
+        int flags = server->received < FRAME_HEADER_SIZE ? 0 : MSG_WAITALL;
+        ssize_t count = receive_into_buffer(server, connection, next_receive_size(server), flags);
+        if (count <= 0) {
+            if (count == 0)
+                errno = 0;
+            return FRAME_PARTIAL;
+        }
+        record_received(server, server->received + (size_t)count);
+    }
+}
+
+/* --- sending --- */
+
+/* Sends all or fails. The row says WRITING from before the first byte; where the descriptor turns out to be
+ * none of ours any more, nothing was sent, and the row says again what it said. */
+static enum serve_outcome send_frame(struct server *server, int connection, const unsigned char *frame,
+                                     size_t size)
+{
+    uint32_t state = atomic_load_explicit(&server->row->state, memory_order_relaxed);
+    serve_set_state(server, ROW_WRITING);
+    for (size_t sent = 0; sent < size;) {
+        ssize_t count = send(connection, frame + sent, size - sent, MSG_NOSIGNAL);
+        if (count >= 0) {
+            sent += (size_t)count;
+        } else if (sent == 0 && (errno == EBADF || errno == ENOTSOCK)) {
+            serve_set_state(server, (enum row_state)state);
+            return SERVE_LOST;
+        } else if (errno != EINTR) {
+            return SERVE_CLOSE; /* the peer is gone, or took nothing for an io_timeout */
+        }
+    }
+    return SERVE_REARM;
+}
+
+static enum serve_outcome send_response(struct server *server, int connection)
+{
+    return send_frame(server, connection, server->response.bytes, server->response.size);
+}
+
+static enum serve_outcome send_error(struct server *server, int connection,
+                                     const struct envelope_request *request,
+                                     const struct envelope_error *error)
+{
+    response_error(&server->response, request->has_msgid, request->msgid, error);
+    return send_response(server, connection);
+}
+
+/* An error after which the stream cannot be read on. */
+static enum serve_outcome send_last_error(struct server *server, int connection,
+                                          const struct envelope_request *request, const char *reason,
+                                          const char *message)
+{
+    struct envelope_error error = {.code = "INVALID_ARGUMENT", .reason = reason, .message = message};
+    enum serve_outcome outcome = send_error(server, connection, request, &error);
+    return outcome == SERVE_REARM ? SERVE_CLOSE : outcome;
+}
+
+/* --- running --- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t request_deadline(const struct envelope_request *request, const struct options *options,
+                                 uint64_t now)
+{
+    uint64_t deadline = now + options->max_timeout;
+    if (request->has_deadline)
+        deadline = earlier(deadline, request->deadline);
+    if (request->has_timeout)
+        deadline = earlier(deadline, now + clock_from_seconds(request->timeout));
+    if (!request->has_deadline && !request->has_timeout)
+        deadline = earlier(deadline, now + options->default_timeout);
+    return deadline;
+}
+
+static void record_method(struct row *row, const char *name, size_t length)
+{
+    size_t kept = length < ROW_METHOD_SIZE ? length : ROW_METHOD_SIZE;
+    memcpy(row->method, name, kept);
+    atomic_store_explicit(&row->method_length, (uint32_t)kept, memory_order_relaxed);
+}
+
+/* From here on a death is the engine's: the master answers for this worker with what stands in the row. */
+static void record_running(struct server *server, const struct cohab_call *call, uint32_t msgid, uint64_t now)
+{
+    struct row *row = server->row;
+    const struct cohab_method *method = call->method->method;
+    atomic_store_explicit(&row->request, call->request, memory_order_release);
+    atomic_store_explicit(&row->msgid, msgid, memory_order_relaxed);
+    atomic_store_explicit(&row->deadline, call->deadline, memory_order_relaxed);
+    atomic_store_explicit(&row->started, now, memory_order_relaxed);
+    atomic_store_explicit(&row->idempotent, method->flags & COHAB_IDEMPOTENT, memory_order_relaxed);
+    record_method(row, method->name, call->method->name_length);
+    serve_set_state(server, ROW_RUNNING);
+    title_set_suffix(method->name);
+}
+
+/* What keeps a well-formed request from the engine, as an error that says executed: false. */
+static bool refuse(const struct server *server, const struct cohab_call *call,
+                   const struct envelope_request *request, uint64_t now, char *message, size_t size,
+                   struct envelope_error *error)
+{
+    if (atomic_load_explicit(&server->row->orders, memory_order_relaxed) == ROW_REFUSE) {
+        *error = (struct envelope_error){.code = "UNAVAILABLE", .reason = "STOPPING", .retry = true};
+        snprintf(message, size, "the server is stopping");
+    } else if (now >= call->deadline) {
+        *error =
+            (struct envelope_error){.code = "DEADLINE_EXCEEDED", .reason = "QUEUE_TIMEOUT", .retry = true};
+        snprintf(message, size, "the deadline passed before a worker was free");
+    } else if (!call->method) {
+        int shown = request->method_length < 200 ? (int)request->method_length : 200;
+        *error = (struct envelope_error){.code = "UNIMPLEMENTED", .reason = "NO_SUCH_METHOD"};
+        snprintf(message, size, "engine %s has no method '%.*s'", server->engine->description->name, shown,
+                 request->method);
+    } else if (call->method->signature &&
+               !signature_check(call->method->signature, &call->params->via.array, message, size)) {
+        *error = (struct envelope_error){.code = "INVALID_ARGUMENT", .reason = "BAD_ARGUMENT"};
+    } else {
+        return false;
+    }
+    error->message = message;
+    return true;
+}
+
+static enum serve_outcome run_request(struct server *server, int connection,
+                                      const struct envelope_request *request, const msgpack_object *params)
+{
+    char message[ENVELOPE_MESSAGE_MAX];
+    struct envelope_error error;
+    uint64_t now = clock_now();
+    const struct engine_method *method = engine_find(server->engine, request->method, request->method_length);
+    struct cohab_call call = {.state = server->engine->state,
+                              .method =
+                                  method ? method : builtin_find(request->method, request->method_length),
+                              .params = params,
+                              .zone = &server->zone,
+                              .response = &server->response,
+                              .row = server->row,
+                              .request = server->request + 1,
+                              .deadline = request_deadline(request, server->options, now)};
+    if (refuse(server, &call, request, now, message, sizeof(message), &error))
+        return send_error(server, connection, request, &error);
+    if (!method)
+        call.state = server->engine; /* what builtin methods tell about */
+    server->request++;
+    record_running(server, &call, request->msgid, now);
+    call_run(&call, request->msgid);
+    return send_response(server, connection);
+}
+
+static const char *reason_of(enum envelope_result result)
+{
+    switch (result) {
+    case ENVELOPE_BAD_FRAME:
+        return "BAD_FRAME";
+    case ENVELOPE_TOO_DEEP:
+        return "TOO_DEEP";
+    default:
+        return "BAD_REQUEST";
+    }
+}
+
+static enum serve_outcome serve_frame(struct server *server, int connection)
+{
+    struct envelope_request request;
+    const char *why;
+    uint32_t size = frame_get_length(server->buffer);
+    response_reset(&server->response);
+    enum envelope_result result =
+        envelope_read_request(server->buffer + FRAME_HEADER_SIZE, size, &request, &why);
+    if (result != ENVELOPE_OK)
+        return send_last_error(server, connection, &request, reason_of(result), why);
+    msgpack_object params;
+    size_t offset = 0;
+    msgpack_unpack_return unpacked =
+        msgpack_unpack((const char *)request.params, request.params_size, &offset, &server->zone, &params);
+    enum serve_outcome outcome;
+    if (unpacked == MSGPACK_UNPACK_SUCCESS) {
+        outcome = run_request(server, connection, &request, &params);
+    } else {
+        struct envelope_error error = {.code = "RESOURCE_EXHAUSTED",
+                                       .reason = "NO_MEMORY",
+                                       .message = "the worker has no memory for these parameters",
+                                       .retry = true};
+        outcome = send_error(server, connection, &request, &error);
+    }
+    msgpack_zone_clear(&server->zone);
+    return outcome;
+}
+
+/* The frame at the start of the buffer is answered: what is behind it becomes the start. The row still says
+ * WRITING, under which a death loses the connection, half-moved bytes and all. */
+static void drop_frame(struct server *server)
+{
+    size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);
+    size_t left = server->received - frame;
+    memmove(server->buffer, server->buffer + frame, left);
+    record_received(server, left);
+    uint64_t calls = atomic_load_explicit(&server->row->calls, memory_order_relaxed);
+    atomic_store_explicit(&server->row->calls, calls + 1, memory_order_relaxed);
+}
+
+static enum serve_outcome serve_frames(struct server *server, int connection)
+{
+    static const struct envelope_request nobody = {.has_msgid = false};
+    do {
+        serve_set_state(server, ROW_RECEIVED);
+        switch (receive_rest(server, connection)) {
+        case FRAME_COMPLETE:
+            break;
+        case FRAME_INVALID:
+            return send_last_error(
+                server, connection, &nobody, frame_get_length(server->buffer) == 0 ? "BAD_FRAME" : "TOO_LONG",
+                frame_get_length(server->buffer) == 0 ? "a frame of length 0"
+                                                      : "the frame is longer than the server's --max-frame");
+        case FRAME_PARTIAL:
+            if (errno != EAGAIN)
+                return SERVE_CLOSE;
+            return send_last_error(server, connection, &nobody, "BAD_FRAME",
+                                   "no byte came for --io-timeout in the middle of a frame");
+        }
+        enum serve_outcome outcome = serve_frame(server, connection);
+        if (outcome != SERVE_REARM)
+            return outcome;
+        drop_frame(server);
+    } while (server->received > 0);
+    return SERVE_REARM;
+}
+
+enum serve_outcome serve_connection(struct server *server, int connection)
+{
+    ssize_t count = receive_into_buffer(server, connection, FIRST_RECEIVE, MSG_DONTWAIT);
+    enum serve_outcome outcome;
+    if (count > 0) {
+        record_received(server, (size_t)count);
+        outcome = serve_frames(server, connection);
+    } else if (count < 0 && errno == EAGAIN) {
+        outcome = SERVE_REARM;
+    } else if (count < 0 && (errno == EBADF || errno == ENOTSOCK)) {
+        outcome = SERVE_LOST;
+    } else {
+        outcome = SERVE_CLOSE;
+    }
+    if (outcome != SERVE_LOST)
+        serve_set_state(server, outcome == SERVE_REARM ? ROW_ANSWERED : ROW_CLOSING);
+    return outcome;
+}
+
+/* --- the next claim --- */
+
+static void trim_buffer(struct server *server)
+{
+    if (server->touched <= BUFFER_KEPT)
+        return;
+    /* Where the kernel refuses, the memory merely stays. */
+    (void)madvise(server->buffer + BUFFER_KEPT, server->buffer_size - BUFFER_KEPT, MADV_REMOVE);
+    server->touched = 0;
+}
+
+/* The order of the three release stores is part of the protocol (design 4.1 point 4; tests/model: MUT_ORDER).
+ */
+void serve_ready(struct server *server)
+{
+    struct row *row = server->row;
+    trim_buffer(server);
+    title_set_suffix("idle");
+    __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)), ROW_NO_CLAIM,
+                     __ATOMIC_RELEASE);
+    record_received(server, 0);
+    __atomic_store_n((uint32_t *)(void *)server->buffer, FRAME_NOTHING, __ATOMIC_RELEASE);
+    serve_set_state(server, ROW_WAITING);
+}

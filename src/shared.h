@@ -1,0 +1,14 @@
+/* Memory shared between the master and one worker: memfds whose size is sealed, so that no process can turn
+ * another's access into SIGBUS by truncating them (design, section 4.4). */
+#ifndef SHARED_H
+#define SHARED_H
+
+#include <stddef.h>
+
+/* A sealed memfd of that many zero bytes, CLOEXEC. -1 with errno. */
+int shared_create(const char *name, size_t size);
+/* Maps it, readable and writable, not inherited by children of this process. Prefaulted and, where the limits
+ * allow it, locked if `resident`. NULL with errno. */
+void *shared_map(int memfd, size_t size, int resident);
+
+#endif

@@ -1,0 +1,190 @@
+#include "slots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "descriptors.h"
+#include "log.h"
+#include "row.h"
+
+static int descriptor(uint32_t slot)
+{
+    return FD_BASE + (int)slot;
+}
+
+int slots_init(struct slots *slots, uint32_t count)
+{
+    *slots = (struct slots){.count = count, .set = epoll_create1(EPOLL_CLOEXEC)};
+    slots->slots = calloc(count, sizeof(*slots->slots));
+    slots->free = calloc(count, sizeof(*slots->free));
+    if (slots->set < 0 || !slots->slots || !slots->free)
+        return -1;
+    for (uint32_t i = 0; i < count; i++) {
+        slots->slots[i].generation = 1;
+        slots->free[i] = count - 1 - i;
+    }
+    return 0;
+}
+
+static int register_slot(const struct slots *slots, uint32_t slot, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = slots_claim(slots, slot)};
+    return epoll_ctl(slots->set, operation, descriptor(slot), &event);
+}
+
+/* The descriptor's number must be free: nothing else of the master lies at FD_BASE or above. */
+static int move_to(uint32_t slot, int connection)
+{
+    int moved = fcntl(connection, F_DUPFD_CLOEXEC, descriptor(slot));
+    if (moved < 0 || moved == descriptor(slot))
+        return moved;
+    close(moved);
+    errno = EBUSY;
+    return -1;
+}
+
+/* Blocking reads and writes of whichever worker holds the connection end after this long without a byte; the
+ * options belong to the connection, not to the descriptor. */
+static int limit_waits(int connection, uint64_t io_timeout)
+{
+    struct timeval limit = {.tv_sec = (time_t)(io_timeout / CLOCK_NS_PER_S),
+                            .tv_usec = (suseconds_t)(io_timeout % CLOCK_NS_PER_S / 1000)};
+    if (limit.tv_sec == 0 && limit.tv_usec == 0)
+        limit.tv_usec = 1;
+    if (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
+        return -1;
+    return setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+static int prepare(struct slot *slot, int connection, uint64_t io_timeout)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return -1;
+    slot->peer_pid = peer.pid;
+    slot->peer_uid = peer.uid;
+    return limit_waits(connection, io_timeout);
+}
+
+static int discard(int connection)
+{
+    int saved = errno;
+    close(connection);
+    errno = saved;
+    return -1;
+}
+
+int slots_add(struct slots *slots, int connection, uint64_t io_timeout)
+{
+    errno = ENOSPC;
+    if (slots->open == slots->count)
+        return discard(connection);
+    uint32_t slot = slots->free[slots->count - slots->open - 1];
+    if (prepare(&slots->slots[slot], connection, io_timeout) < 0 || move_to(slot, connection) < 0)
+        return discard(connection);
+    close(connection);
+    if (register_slot(slots, slot, EPOLL_CTL_ADD) < 0)
+        return discard(descriptor(slot));
+    slots->slots[slot].open = true;
+    slots->open++;
+    return (int)slot;
+}
+
+uint64_t slots_claim(const struct slots *slots, uint32_t slot)
+{
+    return row_claim_of(slot, slots->slots[slot].generation);
+}
+
+bool slots_find(const struct slots *slots, uint64_t claim, uint32_t *slot)
+{
+    uint32_t number = row_claim_slot(claim);
+    if (number >= slots->count || !slots->slots[number].open ||
+        slots->slots[number].generation != row_claim_generation(claim))
+        return false;
+    *slot = number;
+    return true;
+}
+
+static void end_doubt(struct slots *slots, struct slot *slot)
+{
+    if (slot->in_doubt)
+        slots->in_doubt--;
+    slot->in_doubt = false;
+}
+
+void slots_close(struct slots *slots, uint32_t number)
+{
+    struct slot *slot = &slots->slots[number];
+    (void)epoll_ctl(slots->set, EPOLL_CTL_DEL, descriptor(number), NULL); /* ENOENT: a worker has done it */
+    (void)shutdown(descriptor(number), SHUT_RDWR);                        /* ENOTCONN: the peer is gone */
+    close(descriptor(number));
+    end_doubt(slots, slot);
+    slot->open = false;
+    slot->generation = slot->generation >= UINT32_MAX - 1 ? 1 : slot->generation + 1;
+    slots->open--;
+    slots->free[slots->count - slots->open - 1] = number;
+}
+
+static void close_unusable(struct slots *slots, uint32_t slot)
+{
+    log_warn("connection of pid %d closed: cannot watch it: %m (fs.epoll.max_user_watches, memory)",
+             (int)slots->slots[slot].peer_pid);
+    slots_close(slots, slot);
+}
+
+void slots_rearm(struct slots *slots, uint32_t slot)
+{
+    if (register_slot(slots, slot, EPOLL_CTL_MOD) == 0)
+        return;
+    if (errno != ENOENT || register_slot(slots, slot, EPOLL_CTL_ADD) < 0)
+        close_unusable(slots, slot);
+}
+
+void slots_doubt(struct slots *slots, uint32_t number)
+{
+    struct slot *slot = &slots->slots[number];
+    (void)epoll_ctl(slots->set, EPOLL_CTL_DEL, descriptor(number), NULL); /* ENOENT: already out */
+    if (!slot->in_doubt)
+        slots->in_doubt++;
+    slot->in_doubt = true;
+}
+
+void slots_settle(struct slots *slots, uint32_t number)
+{
+    end_doubt(slots, &slots->slots[number]);
+    if (register_slot(slots, number, EPOLL_CTL_ADD) < 0 && errno != EEXIST)
+        close_unusable(slots, number);
+}
+
+int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size)
+{
+    ssize_t sent;
+    do
+        sent = send(descriptor(slot), frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent == (ssize_t)size)
+        return 0;
+    slots_close(slots, slot);
+    return -1;
+}
+
+int slots_unread(uint32_t slot)
+{
+    int bytes = 0;
+    return ioctl(descriptor(slot), FIONREAD, &bytes) < 0 ? 0 : bytes;
+}
+
+bool slots_poll(const struct slots *slots)
+{
+    struct pollfd set = {.fd = slots->set, .events = POLLIN};
+    return poll(&set, 1, 0) == 1;
+}

@@ -1,0 +1,61 @@
+/* The master's side of the connections: slots, the shared epoll set, and who owns which descriptor.
+ *
+ * Slot s holds at most one connection, always at descriptor FD_BASE + s, which the master owns until
+ * slots_close(). Workers hold copies at the same number; a slot's generation, which rises with each tenant
+ * from 1 on, tells them (and their claims) apart from those of earlier tenants. A connection is registered in
+ * the shared set from slots_add() to slots_close(), except while it is settling. Called by the master alone;
+ * nothing here blocks. */
+#ifndef SLOTS_H
+#define SLOTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct slot {
+    uint32_t generation;
+    bool open;
+    bool in_doubt; /* out of the set until no row claims it any more */
+    pid_t peer_pid;
+    uid_t peer_uid;
+};
+
+struct slots {
+    struct slot *slots;
+    uint32_t *free; /* stack of free slot numbers */
+    uint32_t count; /* capacity */
+    uint32_t open;
+    uint32_t in_doubt;
+    int set; /* the shared epoll set */
+};
+
+/* Room for count connections, and the shared set. -1 with errno. */
+int slots_init(struct slots *slots, uint32_t count);
+/* Takes a connection over (always: it is closed on failure), moves it to its number and registers it. Returns
+ * the slot, or -1 with errno: ENOSPC where no slot is free. io_timeout in ns bounds blocking reads and writes
+ * of workers. */
+int slots_add(struct slots *slots, int connection, uint64_t io_timeout);
+/* The claim that a worker makes when it takes a request from this slot's present tenant. */
+uint64_t slots_claim(const struct slots *slots, uint32_t slot);
+/* Whether claim names a slot and the generation of its present tenant; then *slot is its number. */
+bool slots_find(const struct slots *slots, uint64_t claim, uint32_t *slot);
+/* DEL, shutdown, close, and a new generation: the slot is free. */
+void slots_close(struct slots *slots, uint32_t slot);
+/* Lets a worker take the next request: MOD, or ADD where the connection is out of the set. Closes it where
+ * that fails. */
+void slots_rearm(struct slots *slots, uint32_t slot);
+/* DEL: nobody new can claim it from here on. It is in doubt until slots_settle(). */
+void slots_doubt(struct slots *slots, uint32_t slot);
+/* Ends the doubt: ADD (EEXIST is fine: a worker's re-arm came first). Closes it where that fails. */
+void slots_settle(struct slots *slots, uint32_t slot);
+/* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns -1.
+ */
+int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size);
+/* Bytes that wait unread in the connection. */
+int slots_unread(uint32_t slot);
+/* Has the kernel wake a worker for whatever is ready: after each reap, and again from time to time, as it
+ * drops a wake-up that it gave to a process with a fatal signal pending. Returns whether anything is ready.
+ */
+bool slots_poll(const struct slots *slots);
+
+#endif

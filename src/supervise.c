@@ -1,0 +1,398 @@
+#include "supervise.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "deaths.h"
+#include "descriptors.h"
+#include "generation.h"
+#include "ipc.h"
+#include "log.h"
+#include "serve.h"
+#include "shared.h"
+#include "worker.h"
+
+#define LABEL_SIZE 64
+
+static const char *seat_label(const struct seat *seat, char *label)
+{
+    return child_label(&seat->child, label, LABEL_SIZE);
+}
+
+static void send_signal(const struct seat *seat, int signal)
+{
+    if (kill(seat->child.pid, signal) < 0) /* an unreaped child: its pid is nobody else's */
+        log_warn("worker %u: cannot send signal %d: %m", seat->child.number, signal);
+}
+
+/* --- births --- */
+
+static void on_control(struct ev_loop *loop, ev_io *watcher, int events);
+
+static void release_seat(struct seat *seat)
+{
+    if (seat->control >= 0) {
+        ev_io_stop(seat->master->loop, &seat->control_watcher);
+        close(seat->control);
+    }
+    if (seat->buffer >= 0)
+        close(seat->buffer);
+    if (seat->row)
+        munmap(seat->row, ROW_SIZE);
+    seat->control = seat->buffer = -1;
+    seat->row = NULL;
+    seat->deadline = (struct deadline){0};
+}
+
+/* Row, request buffer and control socket of a process that does not exist yet, and the request for it. */
+static int ask_for_worker(struct seat *seat)
+{
+    struct master *master = seat->master;
+    int pair[2] = {-1, -1};
+    int row = shared_create("cohab-row", ROW_SIZE);
+    seat->buffer = shared_create("cohab-request", serve_buffer_size(master->options->max_frame));
+    seat->row = row >= 0 ? shared_map(row, ROW_SIZE, 1) : NULL;
+    int result = -1;
+    if (seat->row && seat->buffer >= 0 && ipc_pair(pair, 1) == 0) {
+        struct ipc_message message = {
+            .type = IPC_FORK,
+            .number = seat->child.number,
+            .descriptor_count = IPC_FORK_DESCRIPTORS,
+            .descriptors = {
+                [IPC_FORK_CONTROL] = pair[1], [IPC_FORK_ROW] = row, [IPC_FORK_BUFFER] = seat->buffer}};
+        seat->control = pair[0];
+        ev_io_init(&seat->control_watcher, on_control, seat->control, EV_READ);
+        seat->control_watcher.data = seat;
+        ev_io_start(master->loop, &seat->control_watcher);
+        result = ipc_send(master->forkserver.control, &message, MSG_DONTWAIT);
+        int saved = errno;
+        close(pair[1]);
+        errno = saved;
+    }
+    int saved = errno;
+    if (row >= 0)
+        close(row);
+    errno = saved;
+    return result;
+}
+
+static void begin_birth(struct seat *seat, uint64_t now)
+{
+    struct master *master = seat->master;
+    child_begin(&seat->child, master->forkserver.generation, now);
+    if (ask_for_worker(seat) < 0) {
+        log_warn("worker %u: cannot be asked for: %m", seat->child.number);
+        release_seat(seat);
+        child_end(&seat->child, now);
+        return;
+    }
+    if (master->state != MASTER_STARTING && master->state != MASTER_SERVING)
+        atomic_store_explicit(&seat->row->orders, ROW_REFUSE, memory_order_relaxed);
+}
+
+bool supervise_wants_births(const struct master *master)
+{
+    return master->state == MASTER_STARTING || master->state == MASTER_SERVING ||
+           master->state == MASTER_STOPPING;
+}
+
+void supervise_births(struct master *master)
+{
+    uint64_t now = clock_now();
+    if (!supervise_wants_births(master))
+        return;
+    if (master->forkserver.pid == 0 && now >= master->forkserver.retry_at)
+        (void)generation_start(master);
+    if (!master->forkserver.loaded)
+        return;
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (child_due(&master->seats[i].child, now))
+            begin_birth(&master->seats[i], now);
+}
+
+/* A birth that came to nothing: the process never introduced itself, or is gone already. */
+static void end_birth(struct seat *seat, const char *why)
+{
+    char label[LABEL_SIZE];
+    struct master *master = seat->master;
+    log_error("%s could not start: %s", seat_label(seat, label), why);
+    release_seat(seat);
+    child_end(&seat->child, clock_now());
+    if (master->state == MASTER_STARTING)
+        master_abandon(master);
+    if (!supervise_wants_births(master) && supervise_alive(master) == 0)
+        master_finish(master);
+}
+
+/* --- messages --- */
+
+static void hand_out(struct seat *seat, uint64_t claim)
+{
+    struct ipc_message answer = {.type = IPC_GONE, .claim = claim};
+    uint32_t slot;
+    if (slots_find(&seat->master->slots, claim, &slot)) {
+        answer.type = IPC_GRANT;
+        answer.descriptor_count = 1;
+        answer.descriptors[0] = FD_BASE + (int)slot;
+    }
+    if (ipc_send(seat->control, &answer, MSG_DONTWAIT) < 0)
+        log_debug("worker %u took no answer: %m", seat->child.number); /* it is dying, and will be reaped */
+}
+
+static void on_ready(struct seat *seat)
+{
+    char label[LABEL_SIZE];
+    child_ready(&seat->child);
+    log_info("%s ready", seat_label(seat, label));
+    if (seat->master->state == MASTER_STARTING)
+        master_serve(seat->master);
+}
+
+/* What a worker says is checked like what a client says: an engine can write to its control socket. */
+static void handle_message(struct seat *seat, const struct ipc_message *message)
+{
+    struct master *master = seat->master;
+    uint32_t slot;
+    switch (message->type) {
+    case IPC_HELLO:
+        if (seat->child.pid == 0)
+            seat->child.pid = message->sender;
+        if (!supervise_wants_births(master))
+            send_signal(seat, SIGKILL); /* born too late: it holds nothing yet */
+        break;
+    case IPC_READY:
+        if (seat->child.state == CHILD_STARTING && seat->child.pid == message->sender)
+            on_ready(seat);
+        break;
+    case IPC_START_FAILED:
+        log_error("worker %u: engine %s: start() failed: %s", seat->child.number,
+                  master->options->engine_path, message->text_size ? message->text : "no reason given");
+        break;
+    case IPC_WANT:
+        hand_out(seat, message->claim);
+        break;
+    case IPC_CLOSED:
+        if (slots_find(&master->slots, message->claim, &slot))
+            slots_close(&master->slots, slot);
+        break;
+    default:
+        log_warn("worker %u sent an unknown message (%u)", seat->child.number, message->type);
+    }
+}
+
+/* Reads what has come from a worker. Its end of file counts only while its pid is unknown: a known one is
+ * reaped. */
+static void read_messages(struct seat *seat)
+{
+    struct ipc_message message;
+    int result = 0;
+    while (seat->control >= 0 && (result = ipc_receive(seat->control, &message, MSG_DONTWAIT)) == 1) {
+        ipc_close_descriptors(&message);
+        handle_message(seat, &message);
+    }
+    if (seat->control >= 0 && result == 0)
+        ev_io_stop(seat->master->loop, &seat->control_watcher);
+}
+
+static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)events;
+    struct seat *seat = watcher->data;
+    read_messages(seat);
+    bool ended = !ev_is_active(watcher);
+    if (ended && seat->child.state == CHILD_STARTING && seat->child.pid == 0) {
+        end_birth(seat, "its process died before it had introduced itself");
+        supervise_births(seat->master);
+    }
+    (void)loop;
+}
+
+/* --- deadlines --- */
+
+static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
+{
+    char label[LABEL_SIZE];
+    switch (step) {
+    case DEADLINE_DO_NOTHING:
+        break;
+    case DEADLINE_DO_FLAG:
+        atomic_store_explicit(&seat->row->cancel, seat->deadline.request, memory_order_relaxed);
+        log_info("%s: %s() is past its deadline", seat_label(seat, label), row->method);
+        break;
+    case DEADLINE_DO_SIGNAL:
+        (void)syscall(SYS_tgkill, seat->child.pid, seat->child.pid,
+                      WORKER_SIGNAL_END); /* dead: it is reaped */
+        break;
+    case DEADLINE_DO_STOP:
+        send_signal(seat, SIGSTOP);
+        break;
+    case DEADLINE_DO_KILL:
+        log_warn("%s: %s() ignores its deadline: killed", seat_label(seat, label), row->method);
+        send_signal(seat, SIGKILL);
+        break;
+    case DEADLINE_DO_CONTINUE:
+        send_signal(seat, SIGCONT);
+        break;
+    }
+}
+
+/* Returns whether the worker is busy. */
+static bool check_deadline(struct seat *seat)
+{
+    struct row_view row;
+    if (!seat_serves(seat))
+        return false;
+    row_read(seat->row, &row);
+    enum deadline_step step = deadline_next(&seat->deadline, &row, seat->child.stopped, clock_now(),
+                                            seat->master->options->kill_grace);
+    carry_out(seat, step, &row);
+    if (step == DEADLINE_DO_STOP && seat->child.stopped) /* somebody else had stopped it: no news will come */
+        return check_deadline(seat);
+    return row.claim != ROW_NO_CLAIM;
+}
+
+bool supervise_look(struct master *master)
+{
+    bool busy = false;
+    for (unsigned i = 0; i < master->options->workers; i++)
+        busy |= check_deadline(&master->seats[i]);
+    (void)slots_poll(&master->slots);
+    return busy;
+}
+
+/* --- deaths --- */
+
+static void bury(struct seat *seat, int status)
+{
+    read_messages(seat); /* a connection that it closed is on record there alone */
+    if (seat->child.state == CHILD_STARTING) {
+        char how[64];
+        deaths_describe_status(status, how, sizeof(how));
+        end_birth(seat, how);
+        return;
+    }
+    deaths_take_over(seat, status);
+    release_seat(seat);
+    child_end(&seat->child, clock_now());
+}
+
+static struct seat *find_seat(struct master *master, pid_t pid)
+{
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (master->seats[i].child.pid == pid)
+            return &master->seats[i];
+    return NULL;
+}
+
+/* A worker may die before its first message was read: then its pid is in that message. */
+static struct seat *find_seat_of_dead(struct master *master, pid_t pid)
+{
+    struct seat *seat = find_seat(master, pid);
+    for (unsigned i = 0; !seat && i < master->options->workers; i++)
+        if (master->seats[i].child.state == CHILD_STARTING && master->seats[i].child.pid == 0)
+            read_messages(&master->seats[i]);
+    return seat ? seat : find_seat(master, pid);
+}
+
+static void on_stop_or_continue(struct seat *seat, bool stopped)
+{
+    seat->child.stopped = stopped;
+    if (stopped)
+        (void)check_deadline(seat);
+}
+
+static void on_death(struct master *master, pid_t pid, int status)
+{
+    if (pid == master->forkserver.pid) {
+        generation_read(master);
+        generation_died(master, status);
+        return;
+    }
+    struct seat *seat = find_seat_of_dead(master, pid);
+    if (seat)
+        bury(seat, status);
+    else
+        log_debug("reaped pid %d, which an engine left behind", (int)pid);
+}
+
+/* One watcher for all children: libev drops the status of a process that dies before a watcher for its pid
+ * exists. */
+static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct master *master = watcher->data;
+    int status = watcher->rstatus;
+    if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
+        struct seat *seat = find_seat(master, watcher->rpid);
+        if (seat)
+            on_stop_or_continue(seat, WIFSTOPPED(status));
+        return;
+    }
+    on_death(master, watcher->rpid, status);
+    (void)slots_poll(&master->slots);
+    supervise_births(master);
+    if (!supervise_wants_births(master) && supervise_alive(master) == 0)
+        master_finish(master);
+}
+
+/* --- the whole --- */
+
+bool supervise_all_idle(const struct master *master)
+{
+    unsigned ready = 0;
+    for (unsigned i = 0; i < master->options->workers; i++) {
+        const struct seat *seat = &master->seats[i];
+        if (!seat_serves(seat))
+            continue;
+        ready++;
+        if (row_read_claim(seat->row) != ROW_NO_CLAIM)
+            return false;
+    }
+    return ready > 0;
+}
+
+unsigned supervise_alive(const struct master *master)
+{
+    unsigned alive = 0;
+    for (unsigned i = 0; i < master->options->workers; i++)
+        alive += master->seats[i].child.state != CHILD_NONE;
+    return alive;
+}
+
+void supervise_refuse(struct master *master)
+{
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (master->seats[i].row)
+            atomic_store_explicit(&master->seats[i].row->orders, ROW_REFUSE, memory_order_relaxed);
+}
+
+void supervise_signal(struct master *master, int signal)
+{
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (master->seats[i].child.pid > 0)
+            send_signal(&master->seats[i], signal);
+}
+
+int supervise_init(struct master *master)
+{
+    master->seats = calloc(master->options->workers, sizeof(*master->seats));
+    if (!master->seats)
+        return -1;
+    for (unsigned i = 0; i < master->options->workers; i++)
+        master->seats[i] =
+            (struct seat){.child.number = i + 1, .master = master, .buffer = -1, .control = -1};
+    ev_child_init(&master->children, on_child, 0, 1);
+    master->children.data = master;
+    ev_child_start(master->loop, &master->children);
+    deaths_init(master);
+    return 0;
+}

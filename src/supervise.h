@@ -1,0 +1,22 @@
+/* Part of the master: looks after the workers, from birth to death. */
+#ifndef SUPERVISE_H
+#define SUPERVISE_H
+
+#include "master.h"
+
+int supervise_init(struct master *master);
+/* Whether, in the server's present state, processes that die are replaced. */
+bool supervise_wants_births(const struct master *master);
+/* Asks for every process that is due: forkserver and workers. */
+void supervise_births(struct master *master);
+/* One look at all rows for deadlines, and at the shared set. Returns whether any worker is busy. */
+bool supervise_look(struct master *master);
+/* Whether no worker that serves holds a claim. False where none serves. */
+bool supervise_all_idle(const struct master *master);
+/* Workers that exist, as far as is known: also those whose birth is under way. */
+unsigned supervise_alive(const struct master *master);
+/* Has all workers refuse requests from now on. */
+void supervise_refuse(struct master *master);
+void supervise_signal(struct master *master, int signal);
+
+#endif

@@ -1,0 +1,330 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "builtin.h"
+#include "clock.h"
+#include "descriptors.h"
+#include "ipc.h"
+#include "serve.h"
+#include "shared.h"
+#include "title.h"
+
+#define OOM_SCORE_ADDED 500
+#define OOM_SCORE_MAX   1000
+
+/* The connection of a slot, as this worker knows it. Generation 0: not known. */
+struct connection {
+    uint32_t generation;
+    dev_t device;
+    ino_t inode;
+};
+
+struct worker {
+    unsigned number;
+    pid_t master;
+    struct server server;
+    struct connection *connections; /* one a slot */
+    sigset_t waiting_mask;          /* during epoll_pwait: lets WORKER_SIGNAL_LEAVE through */
+};
+
+/* For the signal handlers: one worker a process. */
+static struct worker *self;
+static volatile sig_atomic_t leaving;
+
+_Noreturn static void leave(enum worker_exit status)
+{
+    _exit(status);
+}
+
+/* --- signals --- */
+
+static void on_leave(int signal)
+{
+    (void)signal;
+    leaving = 1;
+}
+
+/* The master is gone: nobody enforces the running call's deadline any more but the alarm clock. */
+static void outlive_master(const struct row_view *row)
+{
+    signal(SIGALRM, SIG_DFL);
+    if (row->state == ROW_RUNNING) {
+        uint64_t now = clock_now();
+        alarm(row->deadline > now ? (unsigned)((row->deadline - now) / CLOCK_NS_PER_S) + 1 : 1);
+    }
+    raise(WORKER_SIGNAL_LEAVE); /* blocked now; ends the next wait */
+}
+
+/* On the main thread alone, so that the request cannot change while it is looked at. Async-signal-safe. */
+static void on_end(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    struct row_view row;
+    row_read(self->server.row, &row);
+    uint64_t cancel = atomic_load_explicit(&self->server.row->cancel, memory_order_relaxed);
+    if (row.state == ROW_RUNNING && row.request == cancel)
+        leave(WORKER_EXIT_ENDED);
+    if (getppid() != self->master)
+        outlive_master(&row);
+    errno = saved;
+}
+
+static int handle(int signal, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask);
+    return sigaction(signal, &action, NULL);
+}
+
+/* WORKER_SIGNAL_LEAVE is blocked except while waiting: it never interrupts a call, and never falls between
+ * the look at `leaving` and the wait. */
+static int set_signals(struct worker *worker)
+{
+    sigset_t leave_set, end_set;
+    sigemptyset(&leave_set);
+    sigaddset(&leave_set, WORKER_SIGNAL_LEAVE);
+    sigemptyset(&end_set);
+    sigaddset(&end_set, WORKER_SIGNAL_END);
+    if (sigprocmask(SIG_BLOCK, &leave_set, NULL) < 0 ||
+        sigprocmask(SIG_UNBLOCK, &end_set, &worker->waiting_mask) < 0)
+        return -1;
+    sigdelset(&worker->waiting_mask, WORKER_SIGNAL_LEAVE);
+    sigdelset(&worker->waiting_mask, WORKER_SIGNAL_END);
+    if (handle(WORKER_SIGNAL_LEAVE, on_leave) < 0 || handle(WORKER_SIGNAL_END, on_end) < 0)
+        return -1;
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+/* --- birth --- */
+
+/* The middle process exits as soon as it has forked: then the master, as the nearest subreaper, is the
+ * parent. */
+static int wait_for_master(const struct worker_birth *birth)
+{
+    const struct timespec pause = {.tv_nsec = 20000};
+    while (getppid() == birth->middle)
+        nanosleep(&pause, NULL);
+    if (prctl(PR_SET_PDEATHSIG, WORKER_SIGNAL_END) < 0)
+        return -1;
+    return getppid() == birth->master ? 0 : -1;
+}
+
+/* The kernel is to pick workers before the master. Raising one's own score is always allowed. */
+static void raise_oom_score(void)
+{
+    int score = 0;
+    FILE *file = fopen("/proc/self/oom_score_adj", "r+e");
+    if (!file)
+        return; /* a kernel without it has no choice to make */
+    if (fscanf(file, "%d", &score) == 1) {
+        rewind(file);
+        fprintf(file, "%d",
+                score + OOM_SCORE_ADDED < OOM_SCORE_MAX ? score + OOM_SCORE_ADDED : OOM_SCORE_MAX);
+    }
+    fclose(file);
+}
+
+/* Moves the control socket out of the engine's reach. */
+static int place_control(int control)
+{
+    int placed = fcntl(control, F_DUPFD_CLOEXEC, FD_CONTROL);
+    if (placed != FD_CONTROL)
+        return -1;
+    close(control);
+    return 0;
+}
+
+static int set_up_memory(struct worker *worker, const struct worker_birth *birth,
+                         const struct options *options, struct engine *engine)
+{
+    struct row *row = shared_map(birth->row, ROW_SIZE, 1);
+    unsigned char *buffer = shared_map(birth->buffer, serve_buffer_size(options->max_frame), 0);
+    worker->connections = calloc(options->max_connections, sizeof(*worker->connections));
+    if (!row || !buffer || !worker->connections ||
+        serve_init(&worker->server, row, buffer, options, engine) < 0)
+        return -1;
+    close(birth->row);
+    close(birth->buffer);
+    return builtin_init();
+}
+
+static int tell_master(enum ipc_type type, uint64_t claim, const char *text)
+{
+    struct ipc_message message = {.type = (uint32_t)type, .claim = claim};
+    if (text)
+        ipc_set_text(&message, text);
+    return ipc_send(FD_CONTROL, &message, MSG_DONTWAIT);
+}
+
+_Noreturn static void not_started(const char *why)
+{
+    (void)tell_master(IPC_START_FAILED, ROW_NO_CLAIM, why);
+    leave(WORKER_EXIT_NOT_STARTED);
+}
+
+static void enter_role(struct worker *worker, const struct worker_birth *birth, const struct options *options,
+                       struct engine *engine)
+{
+    char words[32];
+    close(FD_FORKSERVER);
+    snprintf(words, sizeof(words), "worker %u ", birth->number);
+    title_set(words);
+    title_set_suffix("starting");
+    if (place_control(birth->control) < 0 || wait_for_master(birth) < 0 ||
+        tell_master(IPC_HELLO, ROW_NO_CLAIM, NULL) < 0)
+        leave(WORKER_EXIT_NOT_STARTED);
+    raise_oom_score();
+    if (set_up_memory(worker, birth, options, engine) < 0)
+        not_started("no memory for the worker");
+    if (set_signals(worker) < 0) /* before start(): its master may be gone by then */
+        not_started("cannot install signal handlers");
+    if (engine_run_start(engine) < 0)
+        not_started(engine->setup.error);
+    if (set_signals(worker) < 0 ||
+        tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0) /* again: start() may have changed them */
+        leave(WORKER_EXIT_NOT_STARTED);
+    title_set_suffix("idle");
+}
+
+/* --- connections --- */
+
+static int descriptor_of(uint32_t slot)
+{
+    return FD_BASE + (int)slot;
+}
+
+/* Puts a connection at its number. The number must come out as asked: an engine's descriptor may lie there.
+ */
+static int place_connection(struct worker *worker, uint32_t slot, uint32_t generation, int received)
+{
+    struct connection *connection = &worker->connections[slot];
+    struct stat status;
+    if (connection->generation != 0)
+        close(descriptor_of(slot));
+    int placed = fcntl(received, F_DUPFD_CLOEXEC, descriptor_of(slot));
+    close(received);
+    if (placed != descriptor_of(slot) || fstat(placed, &status) < 0)
+        return -1;
+    *connection =
+        (struct connection){.generation = generation, .device = status.st_dev, .inode = status.st_ino};
+    return 0;
+}
+
+/* The one wait on the master. Returns whether there is such a connection. */
+static bool fetch_connection(struct worker *worker, uint64_t claim)
+{
+    uint32_t slot = row_claim_slot(claim);
+    struct ipc_message message = {.type = IPC_WANT, .claim = claim};
+    if (ipc_send(FD_CONTROL, &message, 0) < 0)
+        leave(errno == EBADF || errno == ENOTSOCK ? WORKER_EXIT_DESCRIPTOR : WORKER_EXIT_MASTER_GONE);
+    int result = ipc_receive(FD_CONTROL, &message, 0);
+    if (result == 0)
+        leave(WORKER_EXIT_MASTER_GONE);
+    if (result < 0)
+        leave(WORKER_EXIT_DESCRIPTOR); /* no descriptor free: in state WAITING, so that the slot is armed
+                                          again */
+    if (message.type != IPC_GRANT || message.claim != claim || message.descriptor_count != 1)
+        return false;
+    if (place_connection(worker, slot, row_claim_generation(claim), message.descriptors[0]) < 0)
+        leave(WORKER_EXIT_DESCRIPTOR);
+    return true;
+}
+
+static bool same_file(const struct connection *connection, int descriptor)
+{
+    struct stat status;
+    return fstat(descriptor, &status) == 0 && status.st_dev == connection->device &&
+           status.st_ino == connection->inode;
+}
+
+/* ENOENT is no error while the file is still the same: the master has the slot in doubt, and will add it. */
+static void rearm(const struct worker *worker, uint64_t claim)
+{
+    uint32_t slot = row_claim_slot(claim);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = claim};
+    if (epoll_ctl(FD_SET, EPOLL_CTL_MOD, descriptor_of(slot), &event) == 0)
+        return;
+    if (errno != ENOENT || !same_file(&worker->connections[slot], descriptor_of(slot)))
+        leave(WORKER_EXIT_DESCRIPTOR); /* in state ANSWERED, which recovers the slot */
+}
+
+/* DEL, shutdown, close, in this order: a close alone leaves a registration behind that nobody can delete. */
+static void close_connection(struct worker *worker, uint64_t claim)
+{
+    uint32_t slot = row_claim_slot(claim);
+    if (!same_file(&worker->connections[slot], descriptor_of(slot)))
+        leave(WORKER_EXIT_DESCRIPTOR); /* in state CLOSING, which has the master close it */
+    (void)epoll_ctl(FD_SET, EPOLL_CTL_DEL, descriptor_of(slot),
+                    NULL);                          /* ENOENT: in doubt, so it is out already */
+    (void)shutdown(descriptor_of(slot), SHUT_RDWR); /* ENOTCONN: the peer is gone */
+    close(descriptor_of(slot));
+    worker->connections[slot].generation = 0;
+    if (tell_master(IPC_CLOSED, claim, NULL) < 0)
+        leave(WORKER_EXIT_DESCRIPTOR); /* the master is slow or gone; it reads the row when this worker is
+                                          reaped */
+}
+
+/* --- the loop --- */
+
+/* Waits for a request. The kernel writes the claim into the row in the step in which it consumes the event.
+ */
+static bool claim_request(struct worker *worker)
+{
+    struct epoll_event *claim = &worker->server.row->claim.event;
+    int count = epoll_pwait(FD_SET, claim, 1, -1, &worker->waiting_mask);
+    if (count < 0 && errno != EINTR)
+        leave(WORKER_EXIT_DESCRIPTOR); /* the set is gone: an engine closed it */
+    return count == 1;
+}
+
+static void serve_claim(struct worker *worker, uint64_t claim)
+{
+    uint32_t slot = row_claim_slot(claim);
+    if (slot >= worker->server.options->max_connections)
+        leave(WORKER_EXIT_DESCRIPTOR); /* not a claim that the master hands out: the row was overwritten */
+    if (worker->connections[slot].generation != row_claim_generation(claim) &&
+        !fetch_connection(worker, claim))
+        return;
+    switch (serve_connection(&worker->server, descriptor_of(slot))) {
+    case SERVE_REARM:
+        rearm(worker, claim);
+        break;
+    case SERVE_CLOSE:
+        close_connection(worker, claim);
+        break;
+    case SERVE_LOST:
+        leave(WORKER_EXIT_DESCRIPTOR);
+    }
+}
+
+void worker_run(const struct worker_birth *birth, const struct options *options, struct engine *engine)
+{
+    static struct worker worker;
+    worker.number = birth->number;
+    worker.master = birth->master;
+    self = &worker;
+    enter_role(&worker, birth, options, engine);
+    while (!leaving) {
+        if (!claim_request(&worker))
+            continue;
+        serve_claim(&worker, row_read_claim(worker.server.row));
+        serve_ready(&worker.server);
+    }
+    engine_run_stop(engine);
+    fflush(NULL);
+    leave(WORKER_EXIT_LEFT);
+}

@@ -1,0 +1,39 @@
+/* ROLE worker: claims a request from the shared set, receives it, runs the engine, answers, re-arms; and
+ * again. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "engine_load.h"
+#include "options.h"
+
+/* How a worker ends itself: exit codes that its master knows. An engine may call exit() with the same
+ * numbers; what its row says then tells them apart. */
+enum worker_exit {
+    WORKER_EXIT_LEFT = 0,         /* told to leave, and idle */
+    WORKER_EXIT_NOT_STARTED = 80, /* start() failed, or the worker could not be set up */
+    WORKER_EXIT_ENDED = 81,       /* its request was cancelled, and ran on */
+    WORKER_EXIT_DESCRIPTOR = 82, /* a descriptor of cohab's was closed or replaced, or its number was taken */
+    WORKER_EXIT_MASTER_GONE = 83,
+};
+
+/* Ends the running request, if it is the one in the row's cancel word. To the main thread, by tgkill(2). */
+#define WORKER_SIGNAL_END (SIGRTMAX - 1)
+/* Leave when idle. */
+#define WORKER_SIGNAL_LEAVE SIGTERM
+
+/* What a new worker process is given. The descriptors are the process's own. */
+struct worker_birth {
+    unsigned number;
+    pid_t master;
+    pid_t middle; /* the process that forked it and exits: its parent at first */
+    int control, row, buffer;
+};
+
+/* Never returns. Memory of options and engine is shared copy-on-write with the forkserver. */
+_Noreturn void worker_run(const struct worker_birth *birth, const struct options *options,
+                          struct engine *engine);
+
+#endif
