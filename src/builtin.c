@@ -62,11 +62,11 @@ static const struct cohab_method methods[METHOD_COUNT] = {
      .flags = COHAB_IDEMPOTENT}, /* any parameters: no signature */
     {.name = "cohab.methods",
      .function = run_methods,
-     .signature = "methods() -> list[dict[str, Any]]",
+     .signature = "cohab.methods() -> list[dict[str, Any]]",
      .flags = COHAB_IDEMPOTENT},
     {.name = "cohab.version",
      .function = run_version,
-     .signature = "version() -> dict[str, Any]",
+     .signature = "cohab.version() -> dict[str, Any]",
      .flags = COHAB_IDEMPOTENT},
 };
 static struct engine_method checked[METHOD_COUNT];
@@ -79,8 +79,7 @@ int builtin_init(void)
         checked[i].name_length = strlen(methods[i].name);
         if (!methods[i].signature)
             continue;
-        const char *short_name = strchr(methods[i].name, '.') + 1;
-        checked[i].signature = signature_parse(methods[i].signature, short_name, error, sizeof(error));
+        checked[i].signature = signature_parse(methods[i].signature, methods[i].name, error, sizeof(error));
         if (!checked[i].signature)
             return -1;
     }

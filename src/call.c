@@ -192,7 +192,7 @@ void call_run(struct cohab_call *call, uint32_t msgid)
 {
     int status = call->method->method->function(call);
     bool idempotent = call->method->method->flags & COHAB_IDEMPOTENT;
-    if (atomic_load_explicit(&call->row->cancel, memory_order_relaxed) == call->request)
+    if (cohab_cancelled(call)) /* whatever the engine says: it may have given up because of the deadline */
         answer_error(call, msgid, "DEADLINE_EXCEEDED", "DEADLINE", "the deadline passed while the call ran",
                      idempotent);
     else if (call->response->trouble != RESPONSE_FINE)

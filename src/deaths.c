@@ -95,13 +95,13 @@ static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
 static void describe_crash(int status, const char *method, char *text, size_t size)
 {
     if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
-        snprintf(text, size, "%s(): the engine closed or replaced the server's descriptors", method);
+        snprintf(text, size, "the engine closed or replaced the server's descriptors in %s()", method);
     else if (WIFEXITED(status))
-        snprintf(text, size, "%s(): the engine called exit(%d)", method, WEXITSTATUS(status));
+        snprintf(text, size, "the engine called exit(%d) in %s()", WEXITSTATUS(status), method);
     else {
         char signal[32];
         describe_signal(WTERMSIG(status), signal, sizeof(signal));
-        snprintf(text, size, "%s(): the engine crashed: %s", method, signal);
+        snprintf(text, size, "the engine crashed: %s in %s()", signal, method);
     }
 }
 
@@ -127,12 +127,11 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
         break;
     case RECOVERY_DEADLINE:
         error.code = "DEADLINE_EXCEEDED", error.reason = "DEADLINE";
-        snprintf(message, sizeof(message), "%s(): the deadline passed and the call was ended", row->method);
+        snprintf(message, sizeof(message), "the deadline passed and %s() was ended", row->method);
         break;
     case RECOVERY_STOPPING:
         error.code = "UNAVAILABLE", error.reason = "STOPPING";
-        snprintf(message, sizeof(message), "%s(): the server stopped before the call had finished",
-                 row->method);
+        snprintf(message, sizeof(message), "the server stopped before %s() had finished", row->method);
         break;
     }
     unsigned char frame[ENVELOPE_ERROR_MAX];

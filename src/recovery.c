@@ -32,6 +32,18 @@ static struct recovery_plan decide_running(const struct recovery_facts *facts)
     return answer(facts, why, facts->row.msgid);
 }
 
+/* The worker was the sole owner until its re-arm, which it had not reached: a response that is out leaves
+ * nothing to do but that; of one that was not begun, nothing was lost. (The design shuts the connection in
+ * both cases; here the kernel has counted the bytes.) */
+static struct recovery_plan decide_writing(const struct recovery_facts *facts)
+{
+    if (facts->row.sent == facts->row.response_size)
+        return answer(facts, RECOVERY_NO_ANSWER, 0);
+    if (facts->row.sent != 0)
+        return plan(RECOVERY_CLOSE);
+    return facts->row.writing_from == ROW_RUNNING ? decide_running(facts) : decide_received(facts);
+}
+
 struct recovery_plan recovery_decide(const struct recovery_facts *facts)
 {
     if (facts->row.claim == ROW_NO_CLAIM || !facts->tenant)
@@ -45,9 +57,10 @@ struct recovery_plan recovery_decide(const struct recovery_facts *facts)
         return decide_received(facts);
     case ROW_RUNNING:
         return decide_running(facts);
+    case ROW_WRITING:
+        return decide_writing(facts);
     case ROW_ANSWERED:
         return plan(RECOVERY_SETTLE);
-    case ROW_WRITING:
     case ROW_CLOSING:
     case ROW_STATE_COUNT:
         break;

@@ -20,9 +20,12 @@ uint64_t row_read_claim(const struct row *row)
         __ATOMIC_ACQUIRE);
 }
 
-static uint64_t add_saturating(uint64_t a, uint64_t b)
+/* What came before, and what the kernel has written of the receive under way. */
+static uint64_t count_received(const struct row *row)
 {
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+    uint64_t bytes = atomic_load_explicit(&row->received, memory_order_relaxed);
+    uint64_t more = __atomic_load_n(&row->receive.msg_len, __ATOMIC_RELAXED);
+    return bytes > UINT64_MAX - more ? UINT64_MAX : bytes + more;
 }
 
 static void copy_method(const struct row *row, struct row_view *view)
@@ -50,8 +53,12 @@ void row_read(const struct row *row, struct row_view *view)
     view->started = atomic_load_explicit(&row->started, memory_order_relaxed);
     view->calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
     view->idempotent = atomic_load_explicit(&row->idempotent, memory_order_relaxed) != 0;
-    view->received = add_saturating(atomic_load_explicit(&row->received, memory_order_relaxed),
-                                    __atomic_load_n(&row->receive.msg_len, __ATOMIC_RELAXED));
+    view->received = count_received(row);
+    view->sent = __atomic_load_n(&row->send.msg_len, __ATOMIC_RELAXED);
+    view->response_size = atomic_load_explicit(&row->response_size, memory_order_relaxed);
+    view->writing_from = atomic_load_explicit(&row->writing_from, memory_order_relaxed) == ROW_RUNNING
+                             ? ROW_RUNNING
+                             : ROW_RECEIVED;
     copy_method(row, view);
     atomic_thread_fence(memory_order_acquire);
     if (view->state == ROW_RUNNING && atomic_load_explicit(&row->request, memory_order_relaxed) != request)

@@ -20,6 +20,8 @@
 #define ROW_SIZE        4096u
 #define ROW_METHOD_SIZE 64u
 #define ROW_NO_CLAIM    UINT64_MAX
+/* A response_size that no sent can equal. */
+#define ROW_SIZE_UNKNOWN UINT64_MAX
 
 enum row_state {
     ROW_WAITING =
@@ -60,7 +62,11 @@ struct row {
     _Atomic uint64_t received; /* bytes in the request buffer before the receive under way */
     _Atomic uint32_t idempotent;
     _Atomic uint32_t method_length;
+    _Atomic uint64_t
+        response_size; /* bytes of the response being written; ROW_SIZE_UNKNOWN: a part is out, or more */
+    _Atomic uint32_t writing_from;       /* the state that the response ends: ROW_RECEIVED or ROW_RUNNING */
     _Alignas(64) struct mmsghdr receive; /* msg_len: bytes that the receive under way has brought */
+    _Alignas(64) struct mmsghdr send;    /* msg_len: bytes that the send under way has taken */
     char method[ROW_METHOD_SIZE];        /* for people: cut where long, not terminated */
     /* The master's part. */
     _Alignas(64) _Atomic uint64_t cancel; /* number of the request that nobody waits for any more; 0: none */
@@ -83,6 +89,9 @@ struct row_view {
     uint64_t started;
     uint64_t calls;
     uint64_t received; /* bytes in the request buffer; saturates */
+    uint64_t sent;     /* bytes of the response that are out; of its last part, where the size is unknown */
+    uint64_t response_size;
+    enum row_state writing_from;
     bool idempotent;
     char method[ROW_METHOD_SIZE + 1]; /* printable ASCII, terminated */
 };

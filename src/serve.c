@@ -96,17 +96,41 @@ static enum frame_progress receive_rest(struct server *server, int connection)
 
 /* --- sending --- */
 
-/* Sends all or fails. The row says WRITING from before the first byte; where the descriptor turns out to be
- * none of ours any more, nothing was sent, and the row says again what it said. */
-static enum serve_outcome send_frame(struct server *server, int connection, const unsigned char *frame,
-                                     size_t size)
+/* In the row before the row says WRITING. */
+static void record_response(struct row *row, uint32_t state, uint64_t size)
 {
-    uint32_t state = atomic_load_explicit(&server->row->state, memory_order_relaxed);
+    __atomic_store_n(&row->send.msg_len, 0, __ATOMIC_RELAXED);
+    atomic_store_explicit(&row->response_size, size, memory_order_relaxed);
+    atomic_store_explicit(&row->writing_from, state, memory_order_relaxed);
+}
+
+/* sendmmsg(2), as the kernel then writes into the row, in the same step, how much it has taken. */
+static ssize_t send_part(struct row *row, int connection, const unsigned char *bytes, size_t size)
+{
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = size};
+    row->send.msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+    if (sendmmsg(connection, &row->send, 1, MSG_NOSIGNAL) < 0)
+        return -1;
+    return (ssize_t)__atomic_load_n(&row->send.msg_len, __ATOMIC_RELAXED);
+}
+
+/* Sends the response, all of it or with an error; `last` where the connection is to be closed afterwards.
+ * Where the descriptor turns out to be none of ours any more, nothing was sent, and the row says again what
+ * it said. */
+static enum serve_outcome send_frame(struct server *server, int connection, bool last)
+{
+    struct row *row = server->row;
+    const unsigned char *frame = server->response.bytes;
+    size_t size = server->response.size;
+    uint32_t state = atomic_load_explicit(&row->state, memory_order_relaxed);
+    record_response(row, state, last ? ROW_SIZE_UNKNOWN : size);
     serve_set_state(server, ROW_WRITING);
     for (size_t sent = 0; sent < size;) {
-        ssize_t count = send(connection, frame + sent, size - sent, MSG_NOSIGNAL);
+        ssize_t count = send_part(row, connection, frame + sent, size - sent);
         if (count >= 0) {
             sent += (size_t)count;
+            if (sent < size) /* slow peer: from here on a death closes the connection */
+                atomic_store_explicit(&row->response_size, ROW_SIZE_UNKNOWN, memory_order_relaxed);
         } else if (sent == 0 && (errno == EBADF || errno == ENOTSOCK)) {
             serve_set_state(server, (enum row_state)state);
             return SERVE_LOST;
@@ -117,17 +141,12 @@ static enum serve_outcome send_frame(struct server *server, int connection, cons
     return SERVE_REARM;
 }
 
-static enum serve_outcome send_response(struct server *server, int connection)
-{
-    return send_frame(server, connection, server->response.bytes, server->response.size);
-}
-
 static enum serve_outcome send_error(struct server *server, int connection,
                                      const struct envelope_request *request,
                                      const struct envelope_error *error)
 {
     response_error(&server->response, request->has_msgid, request->msgid, error);
-    return send_response(server, connection);
+    return send_frame(server, connection, false);
 }
 
 /* An error after which the stream cannot be read on. */
@@ -136,7 +155,8 @@ static enum serve_outcome send_last_error(struct server *server, int connection,
                                           const char *message)
 {
     struct envelope_error error = {.code = "INVALID_ARGUMENT", .reason = reason, .message = message};
-    enum serve_outcome outcome = send_error(server, connection, request, &error);
+    response_error(&server->response, request->has_msgid, request->msgid, &error);
+    enum serve_outcome outcome = send_frame(server, connection, true);
     return outcome == SERVE_REARM ? SERVE_CLOSE : outcome;
 }
 
@@ -232,7 +252,7 @@ static enum serve_outcome run_request(struct server *server, int connection,
     server->request++;
     record_running(server, &call, request->msgid, now);
     call_run(&call, request->msgid);
-    return send_response(server, connection);
+    return send_frame(server, connection, false);
 }
 
 static const char *reason_of(enum envelope_result result)
@@ -276,15 +296,20 @@ static enum serve_outcome serve_frame(struct server *server, int connection)
 }
 
 /* The frame at the start of the buffer is answered: what is behind it becomes the start. The row still says
- * WRITING, under which a death loses the connection, half-moved bytes and all. */
+ * WRITING; from the moment in which buffer and row no longer tell the same, it says so in a way that has the
+ * connection closed. */
 static void drop_frame(struct server *server)
 {
+    struct row *row = server->row;
     size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);
     size_t left = server->received - frame;
-    memmove(server->buffer, server->buffer + frame, left);
+    if (left > 0) {
+        atomic_store_explicit(&row->response_size, ROW_SIZE_UNKNOWN, memory_order_release);
+        memmove(server->buffer, server->buffer + frame, left);
+    }
     record_received(server, left);
-    uint64_t calls = atomic_load_explicit(&server->row->calls, memory_order_relaxed);
-    atomic_store_explicit(&server->row->calls, calls + 1, memory_order_relaxed);
+    uint64_t calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
+    atomic_store_explicit(&row->calls, calls + 1, memory_order_relaxed);
 }
 
 static enum serve_outcome serve_frames(struct server *server, int connection)

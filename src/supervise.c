@@ -37,17 +37,22 @@ static void send_signal(const struct seat *seat, int signal)
 
 static void on_control(struct ev_loop *loop, ev_io *watcher, int events);
 
+static void close_control(struct seat *seat)
+{
+    ev_io_stop(seat->master->loop, &seat->control_watcher);
+    close(seat->control);
+    seat->control = -1;
+}
+
 static void release_seat(struct seat *seat)
 {
-    if (seat->control >= 0) {
-        ev_io_stop(seat->master->loop, &seat->control_watcher);
-        close(seat->control);
-    }
+    if (seat->control >= 0)
+        close_control(seat);
     if (seat->buffer >= 0)
         close(seat->buffer);
     if (seat->row)
         munmap(seat->row, ROW_SIZE);
-    seat->control = seat->buffer = -1;
+    seat->buffer = -1;
     seat->row = NULL;
     seat->deadline = (struct deadline){0};
 }
@@ -188,31 +193,36 @@ static void handle_message(struct seat *seat, const struct ipc_message *message)
     }
 }
 
-/* Reads what has come from a worker. Its end of file counts only while its pid is unknown: a known one is
- * reaped. */
+/* Reads what has come from a worker. */
 static void read_messages(struct seat *seat)
 {
     struct ipc_message message;
-    int result = 0;
+    int result = 1;
     while (seat->control >= 0 && (result = ipc_receive(seat->control, &message, MSG_DONTWAIT)) == 1) {
         ipc_close_descriptors(&message);
         handle_message(seat, &message);
     }
-    if (seat->control >= 0 && result == 0)
-        ev_io_stop(seat->master->loop, &seat->control_watcher);
+    if (result == 0)
+        close_control(seat);
+}
+
+/* A control socket at its end tells of the death of a process that is not known by pid: a known one is
+ * reaped. */
+static bool birth_is_lost(const struct seat *seat)
+{
+    return seat->child.state == CHILD_STARTING && seat->child.pid == 0 && seat->control < 0;
 }
 
 static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
 {
+    (void)loop;
     (void)events;
     struct seat *seat = watcher->data;
     read_messages(seat);
-    bool ended = !ev_is_active(watcher);
-    if (ended && seat->child.state == CHILD_STARTING && seat->child.pid == 0) {
+    if (birth_is_lost(seat)) {
         end_birth(seat, "its process died before it had introduced itself");
         supervise_births(seat->master);
     }
-    (void)loop;
 }
 
 /* --- deadlines --- */
@@ -295,11 +305,15 @@ static struct seat *find_seat(struct master *master, pid_t pid)
 /* A worker may die before its first message was read: then its pid is in that message. */
 static struct seat *find_seat_of_dead(struct master *master, pid_t pid)
 {
-    struct seat *seat = find_seat(master, pid);
-    for (unsigned i = 0; !seat && i < master->options->workers; i++)
-        if (master->seats[i].child.state == CHILD_STARTING && master->seats[i].child.pid == 0)
-            read_messages(&master->seats[i]);
-    return seat ? seat : find_seat(master, pid);
+    for (unsigned i = 0; !find_seat(master, pid) && i < master->options->workers; i++) {
+        struct seat *seat = &master->seats[i];
+        if (seat->child.state != CHILD_STARTING || seat->child.pid != 0)
+            continue;
+        read_messages(seat);
+        if (birth_is_lost(seat))
+            end_birth(seat, "its process died before it had introduced itself");
+    }
+    return find_seat(master, pid);
 }
 
 static void on_stop_or_continue(struct seat *seat, bool stopped)

@@ -1,0 +1,349 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "deadline.h"
+#include "random.h"
+
+#define GRACE UINT64_C(100)
+
+/* --- one worker and its clock --- */
+
+static struct row_view running(uint64_t request, uint64_t deadline)
+{
+    return (struct row_view){.claim = row_claim_of(1, 1),
+                             .valid = true,
+                             .state = ROW_RUNNING,
+                             .request = request,
+                             .deadline = deadline};
+}
+
+static void expect(struct deadline *deadline, const struct row_view *row, bool stopped, uint64_t now,
+                   enum deadline_step step)
+{
+    assert_int_equal(deadline_next(deadline, row, stopped, now, GRACE), step);
+}
+
+/* Request 5 with deadline 1000, looked at until it is `stage`; the next step is due at the time returned. */
+static uint64_t climb(struct deadline *deadline, enum deadline_stage stage)
+{
+    struct row_view row = running(5, 1000);
+    *deadline = (struct deadline){0};
+    if (stage >= DEADLINE_FLAGGED)
+        expect(deadline, &row, false, 1000, DEADLINE_DO_FLAG);
+    if (stage >= DEADLINE_SIGNALLED)
+        expect(deadline, &row, false, 1100, DEADLINE_DO_SIGNAL);
+    if (stage >= DEADLINE_STOPPING)
+        expect(deadline, &row, false, 1200, DEADLINE_DO_STOP);
+    if (stage >= DEADLINE_KILLED)
+        expect(deadline, &row, true, 1300, DEADLINE_DO_KILL);
+    assert_int_equal(deadline->stage, stage);
+    return 1000 + GRACE * (unsigned)stage;
+}
+
+static void test_the_whole_staircase(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, false, 0, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 999, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 1000, DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.request, 5);
+    expect(&deadline, &row, false, 1000, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 1099, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 1100, DEADLINE_DO_SIGNAL);
+    expect(&deadline, &row, false, 1199, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 1200, DEADLINE_DO_STOP);
+    expect(&deadline, &row, false, 1201, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 999999, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, true, 999999, DEADLINE_DO_KILL);
+    assert_int_equal(deadline.request, 5);
+    expect(&deadline, &row, true, 1999999, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 2999999, DEADLINE_DO_NOTHING);
+}
+
+/* A master that was away for long takes one step a look all the same: each step gets its grace. */
+static void test_late_looks_skip_no_step(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, false, 50000, DEADLINE_DO_FLAG);
+    expect(&deadline, &row, false, 50099, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 90000, DEADLINE_DO_SIGNAL);
+    expect(&deadline, &row, false, 90099, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 90100, DEADLINE_DO_STOP);
+}
+
+static void test_without_grace_every_look_is_a_step(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(1, 0);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_FLAG);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_SIGNAL);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_STOP);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline_next(&deadline, &row, true, 0, 0), DEADLINE_DO_KILL);
+}
+
+static void test_only_running_requests_are_ended(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ROW_STATE_COUNT; i++) {
+        struct deadline deadline = {0};
+        struct row_view row = running(5, 1000);
+        row.state = (enum row_state)i;
+        expect(&deadline, &row, false, 5000, i == ROW_RUNNING ? DEADLINE_DO_FLAG : DEADLINE_DO_NOTHING);
+        row.state = ROW_RUNNING;
+        row.valid = false;
+        deadline = (struct deadline){0};
+        expect(&deadline, &row, false, 5000, DEADLINE_DO_NOTHING);
+    }
+}
+
+/* --- the request is over by the next look --- */
+
+static void test_the_next_request_starts_from_the_bottom(void **state)
+{
+    (void)state;
+    for (unsigned stage = DEADLINE_NONE; stage <= DEADLINE_SIGNALLED; stage++) {
+        struct deadline deadline;
+        uint64_t now = climb(&deadline, (enum deadline_stage)stage) + 10 * GRACE;
+        struct row_view next = running(6, now + 1);
+        expect(&deadline, &next, false, now, DEADLINE_DO_NOTHING);
+        expect(&deadline, &next, false, now + 1, DEADLINE_DO_FLAG);
+        assert_int_equal(deadline.request, 6);
+        expect(&deadline, &next, false, now + GRACE, DEADLINE_DO_NOTHING);
+        expect(&deadline, &next, false, now + 1 + GRACE, DEADLINE_DO_SIGNAL);
+    }
+}
+
+/* Past its own deadline already: flagged, and nothing more at this look. */
+static void test_the_next_request_is_late_too(void **state)
+{
+    (void)state;
+    for (unsigned stage = DEADLINE_NONE; stage <= DEADLINE_SIGNALLED; stage++) {
+        struct deadline deadline;
+        uint64_t now = climb(&deadline, (enum deadline_stage)stage) + 10 * GRACE;
+        struct row_view next = running(6, 1);
+        expect(&deadline, &next, false, now, DEADLINE_DO_FLAG);
+        assert_int_equal(deadline.request, 6);
+    }
+}
+
+static void test_a_request_that_is_over_is_left_alone(void **state)
+{
+    (void)state;
+    for (unsigned stage = DEADLINE_FLAGGED; stage <= DEADLINE_SIGNALLED; stage++) {
+        for (unsigned i = 0; i <= ROW_STATE_COUNT; i++) {
+            struct deadline deadline;
+            uint64_t now = climb(&deadline, (enum deadline_stage)stage) + 10 * GRACE;
+            struct row_view row = running(5, 1000);
+            row.valid = i < ROW_STATE_COUNT;
+            row.state = row.valid ? (enum row_state)i : ROW_WAITING;
+            if (row.state == ROW_RUNNING)
+                continue;
+            expect(&deadline, &row, false, now, DEADLINE_DO_NOTHING);
+            expect(&deadline, &row, true, now + GRACE, DEADLINE_DO_NOTHING);
+        }
+    }
+}
+
+static void expect_continue(const struct row_view *row)
+{
+    struct deadline deadline;
+    uint64_t now = climb(&deadline, DEADLINE_STOPPING);
+    expect(&deadline, row, false, now + 10 * GRACE, DEADLINE_DO_NOTHING);
+    expect(&deadline, row, true, now + 11 * GRACE, DEADLINE_DO_CONTINUE);
+    expect(&deadline, row, false, now + 11 * GRACE,
+           row->valid && row->state == ROW_RUNNING && now + 11 * GRACE >= row->deadline
+               ? DEADLINE_DO_FLAG
+               : DEADLINE_DO_NOTHING);
+}
+
+static void test_over_by_the_time_it_is_stopped(void **state)
+{
+    (void)state;
+    struct row_view row = running(6, UINT64_MAX);
+    expect_continue(&row);
+    row = running(6, 1); /* the next one, late as well: it has had no warning */
+    expect_continue(&row);
+    row = running(4, 1);
+    expect_continue(&row);
+    for (unsigned i = 0; i < ROW_STATE_COUNT; i++) {
+        row = running(5, 1000);
+        row.state = (enum row_state)i;
+        if (i != ROW_RUNNING)
+            expect_continue(&row);
+    }
+    row = running(5, 1000);
+    row.valid = false;
+    expect_continue(&row);
+}
+
+/* --- stopped by others --- */
+
+static void test_a_stop_by_others_changes_nothing_before_the_stop(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, true, 999, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, true, 1000, DEADLINE_DO_FLAG);
+    expect(&deadline, &row, true, 1099, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, true, 1100, DEADLINE_DO_SIGNAL);
+    expect(&deadline, &row, true, 1200, DEADLINE_DO_STOP);
+    expect(&deadline, &row, true, 1200, DEADLINE_DO_KILL);
+}
+
+static void test_an_idle_worker_stopped_by_others_is_left_alone(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    row.state = ROW_WAITING;
+    for (uint64_t now = 0; now < 5000; now += 50)
+        expect(&deadline, &row, true, now, DEADLINE_DO_NOTHING);
+}
+
+/* --- random walks --- */
+
+/* A worker, as it is. */
+struct world {
+    struct row_view row;
+    bool stopped;
+    bool killed;
+    uint64_t now;
+};
+
+/* What has been done to it, from which follows what is to be done next: no stages, only a history. */
+struct history {
+    uint64_t flagged, flagged_at; /* the last request that was flagged, and when */
+    uint64_t signalled, signalled_at;
+    uint64_t stop_for; /* the request for which a stop is out; 0: none */
+};
+
+static enum deadline_step demanded(const struct world *world, const struct history *history)
+{
+    bool runs = world->row.valid && world->row.state == ROW_RUNNING;
+    uint64_t request = world->row.request;
+    if (world->killed)
+        return DEADLINE_DO_NOTHING;
+    if (history->stop_for && !world->stopped)
+        return DEADLINE_DO_NOTHING;
+    if (history->stop_for)
+        return runs && request == history->stop_for ? DEADLINE_DO_KILL : DEADLINE_DO_CONTINUE;
+    if (!runs || world->now < world->row.deadline)
+        return DEADLINE_DO_NOTHING;
+    if (history->flagged != request)
+        return DEADLINE_DO_FLAG;
+    if (history->signalled != request)
+        return world->now >= history->flagged_at + GRACE ? DEADLINE_DO_SIGNAL : DEADLINE_DO_NOTHING;
+    return world->now >= history->signalled_at + GRACE ? DEADLINE_DO_STOP : DEADLINE_DO_NOTHING;
+}
+
+/* The step is carried out; a stop may take effect only later. */
+static void carry_out(struct world *world, struct history *history, enum deadline_step step)
+{
+    uint64_t request = world->row.request;
+    switch (step) {
+    case DEADLINE_DO_NOTHING:
+        break;
+    case DEADLINE_DO_FLAG:
+        history->flagged = request;
+        history->flagged_at = world->now;
+        break;
+    case DEADLINE_DO_SIGNAL:
+        history->signalled = request;
+        history->signalled_at = world->now;
+        break;
+    case DEADLINE_DO_STOP:
+        history->stop_for = request;
+        break;
+    case DEADLINE_DO_KILL:
+        world->killed = true;
+        break;
+    case DEADLINE_DO_CONTINUE:
+        history->stop_for = 0;
+        world->stopped = false;
+        break;
+    }
+}
+
+/* The worker goes on to its next state; a new request gets the next number and a deadline in the past or the
+ * near future. */
+static void let_work(struct world *world, struct random *random)
+{
+    struct row_view *row = &world->row;
+    row->state = (enum row_state)((row->state + 1) % ROW_CLOSING);
+    if (row->state == ROW_RUNNING) {
+        row->request++;
+        uint64_t room = random_below(random, 3) ? random_below(random, 300) : 0;
+        row->deadline = world->now + room;
+    }
+}
+
+static void let_happen(struct world *world, const struct history *history, struct random *random)
+{
+    world->now += random_below(random, 60);
+    bool stuck = world->row.state == ROW_RUNNING && random_below(random, 16);
+    for (unsigned i = random_below(random, 8); i > 0 && !stuck && !world->stopped; i--)
+        let_work(world, random);
+    if (history->stop_for && random_below(random, 2))
+        world->stopped = true;
+    if (random_below(random, 64) == 0)
+        world->stopped = true;
+    else if (!history->stop_for && random_below(random, 8) == 0)
+        world->stopped = false;
+}
+
+static void walk(uint64_t seed, unsigned seen[DEADLINE_DO_CONTINUE + 1])
+{
+    struct random random = {seed};
+    struct deadline deadline = {0};
+    struct history history = {0};
+    struct world world = {.row = {.valid = true, .state = ROW_WAITING}};
+    for (unsigned look = 0; look < 2000; look++) {
+        let_happen(&world, &history, &random);
+        enum deadline_step step = deadline_next(&deadline, &world.row, world.stopped, world.now, GRACE);
+        assert_int_equal(step, demanded(&world, &history));
+        if (step != DEADLINE_DO_NOTHING && step != DEADLINE_DO_CONTINUE)
+            assert_int_equal(deadline.request, world.row.request);
+        seen[step]++;
+        carry_out(&world, &history, step);
+    }
+}
+
+static void test_random_walks(void **state)
+{
+    (void)state;
+    unsigned seen[DEADLINE_DO_CONTINUE + 1] = {0};
+    for (uint64_t seed = 1; seed <= 300; seed++)
+        walk(seed, seen);
+    for (int step = DEADLINE_DO_NOTHING; step <= DEADLINE_DO_CONTINUE; step++)
+        assert_in_range(seen[step], 30, 1000000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_whole_staircase),
+        cmocka_unit_test(test_late_looks_skip_no_step),
+        cmocka_unit_test(test_without_grace_every_look_is_a_step),
+        cmocka_unit_test(test_only_running_requests_are_ended),
+        cmocka_unit_test(test_the_next_request_starts_from_the_bottom),
+        cmocka_unit_test(test_the_next_request_is_late_too),
+        cmocka_unit_test(test_a_request_that_is_over_is_left_alone),
+        cmocka_unit_test(test_over_by_the_time_it_is_stopped),
+        cmocka_unit_test(test_a_stop_by_others_changes_nothing_before_the_stop),
+        cmocka_unit_test(test_an_idle_worker_stopped_by_others_is_left_alone),
+        cmocka_unit_test(test_random_walks),
+    };
+    return cmocka_run_group_tests_name("deadline", tests, NULL, NULL);
+}

@@ -1,0 +1,349 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "random.h"
+#include "recovery.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* --- the table, written out: every situation, and what is expected of it --- */
+
+enum { CLAIM_NONE = 1, CLAIM_OLD = 2, CLAIM_TENANT = 4, CLAIM_COUNT = 3 };
+enum {
+    IS_WAITING = 1 << ROW_WAITING,
+    IS_RECEIVED = 1 << ROW_RECEIVED,
+    IS_RUNNING = 1 << ROW_RUNNING,
+    IS_WRITING = 1 << ROW_WRITING,
+    IS_ANSWERED = 1 << ROW_ANSWERED,
+    IS_CLOSING = 1 << ROW_CLOSING,
+    IS_INVALID = 1 << ROW_STATE_COUNT,
+};
+enum { INCOMPLETE = 1, COMPLETE = 2, PIPELINED = 4, BAD_LENGTH = 8, FRAME_COUNT = 4 };
+enum { ENDED_NONE = 1, ENDED_THIS = 2, ENDED_OTHER = 4, ENDED_COUNT = 3 };
+enum { NO = 1, YES = 2 };
+#define ANY 0xffu
+
+/* One bit set in each. */
+struct situation {
+    unsigned claim, state, touched, frame, msgid, ended, stopping;
+};
+
+/* Which situations a rule speaks of: sets of the same bits; and what it demands. */
+struct rule {
+    struct situation when;
+    enum recovery_action action;
+    enum recovery_answer answer;
+};
+
+#define HELD CLAIM_TENANT
+static const struct rule rules[] = {
+    /* claim, state, touched, frame, msgid, ended, stopping */
+    {{CLAIM_NONE | CLAIM_OLD, ANY, ANY, ANY, ANY, ANY, ANY}, RECOVERY_NOTHING, RECOVERY_NO_ANSWER},
+    {{HELD, IS_INVALID, ANY, ANY, ANY, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+
+    /* waiting: nothing was read, nothing is lost; but the first byte may have come since */
+    {{HELD, IS_WAITING, NO, ANY, ANY, ANY, ANY}, RECOVERY_REARM, RECOVERY_NO_ANSWER},
+    {{HELD, IS_WAITING, YES, INCOMPLETE | BAD_LENGTH, ANY, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_WAITING, YES, COMPLETE | PIPELINED, NO, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_WAITING, YES, COMPLETE, YES, ANY, ANY}, RECOVERY_REARM, RECOVERY_WORKER_LOST},
+    {{HELD, IS_WAITING, YES, PIPELINED, YES, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_WORKER_LOST},
+
+    /* received: half a frame is gone; a whole one never reached the engine */
+    {{HELD, IS_RECEIVED, ANY, INCOMPLETE | BAD_LENGTH, ANY, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_RECEIVED, ANY, COMPLETE | PIPELINED, NO, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_RECEIVED, ANY, COMPLETE, YES, ANY, ANY}, RECOVERY_REARM, RECOVERY_WORKER_LOST},
+    {{HELD, IS_RECEIVED, ANY, PIPELINED, YES, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_WORKER_LOST},
+
+    /* running: an answer on the worker's behalf, whatever the engine has made of the buffer */
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_THIS, ANY}, RECOVERY_REARM, RECOVERY_DEADLINE},
+    {{HELD, IS_RUNNING, ANY, PIPELINED, ANY, ENDED_THIS, ANY}, RECOVERY_CLOSE, RECOVERY_DEADLINE},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_NONE | ENDED_OTHER, NO},
+     RECOVERY_REARM,
+     RECOVERY_ENGINE_CRASHED},
+    {{HELD, IS_RUNNING, ANY, PIPELINED, ANY, ENDED_NONE | ENDED_OTHER, NO},
+     RECOVERY_CLOSE,
+     RECOVERY_ENGINE_CRASHED},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_NONE | ENDED_OTHER, YES},
+     RECOVERY_REARM,
+     RECOVERY_STOPPING},
+    {{HELD, IS_RUNNING, ANY, PIPELINED, ANY, ENDED_NONE | ENDED_OTHER, YES},
+     RECOVERY_CLOSE,
+     RECOVERY_STOPPING},
+
+    {{HELD, IS_WRITING, ANY, ANY, ANY, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_ANSWERED, ANY, ANY, ANY, ANY, ANY}, RECOVERY_SETTLE, RECOVERY_NO_ANSWER},
+    {{HELD, IS_CLOSING, ANY, ANY, ANY, ANY, ANY}, RECOVERY_CLOSE, RECOVERY_NO_ANSWER},
+};
+
+static bool speaks_of(const struct situation *when, const struct situation *now)
+{
+    return when->claim & now->claim && when->state & now->state && when->touched & now->touched &&
+           when->frame & now->frame && when->msgid & now->msgid && when->ended & now->ended &&
+           when->stopping & now->stopping;
+}
+
+/* The one rule for a situation; NULL where the row contradicts itself: running, without a whole frame. */
+static const struct rule *find_rule(const struct situation *now)
+{
+    const struct rule *found = NULL;
+    for (size_t i = 0; i < COUNT(rules); i++) {
+        if (!speaks_of(&rules[i].when, now))
+            continue;
+        assert_null(found);
+        found = &rules[i];
+    }
+    return found;
+}
+
+#define ROW_MSGID    1111u
+#define BUFFER_MSGID 2222u
+#define REQUEST      77u
+
+static void set_frame(struct recovery_facts *facts, unsigned frame, uint64_t size)
+{
+    facts->frame_size = frame == BAD_LENGTH ? 0 : size;
+    facts->row.received = frame == INCOMPLETE ? size - 1 : frame == COMPLETE ? size : size + 1;
+}
+
+static struct recovery_facts facts_of(const struct situation *now, uint64_t frame_size)
+{
+    struct recovery_facts facts = {
+        .row = {.claim = now->claim == CLAIM_NONE ? ROW_NO_CLAIM : row_claim_of(3, 9),
+                .valid = now->state != IS_INVALID,
+                .msgid = ROW_MSGID,
+                .request = REQUEST},
+        .tenant = now->claim == CLAIM_TENANT,
+        .buffer_touched = now->touched == YES,
+        .has_msgid = now->msgid == YES,
+        .msgid = BUFFER_MSGID,
+        .ended_request = now->ended == ENDED_NONE   ? 0
+                         : now->ended == ENDED_THIS ? REQUEST
+                                                    : REQUEST - 1,
+        .stopping = now->stopping == YES,
+    };
+    for (unsigned state = 0; state < ROW_STATE_COUNT; state++)
+        if (now->state == 1u << state)
+            facts.row.state = (enum row_state)state;
+    set_frame(&facts, now->frame, frame_size);
+    return facts;
+}
+
+/* A request that ran is named by the row, as its engine may have written over the buffer. */
+static void assert_names_the_request(const struct recovery_plan *plan)
+{
+    if (plan->answer == RECOVERY_WORKER_LOST)
+        assert_int_equal(plan->msgid, BUFFER_MSGID);
+    else if (plan->answer != RECOVERY_NO_ANSWER)
+        assert_int_equal(plan->msgid, ROW_MSGID);
+}
+
+static bool is_running_without_a_frame(const struct situation *now)
+{
+    return now->claim == CLAIM_TENANT && now->state == IS_RUNNING && now->frame & (INCOMPLETE | BAD_LENGTH);
+}
+
+static void check_situation(const struct situation *now, uint64_t frame_size)
+{
+    struct recovery_facts facts = facts_of(now, frame_size);
+    struct recovery_plan plan = recovery_decide(&facts);
+    const struct rule *rule = find_rule(now);
+    assert_names_the_request(&plan);
+    if (is_running_without_a_frame(now)) {
+        assert_null(rule);
+        assert_int_not_equal(plan.answer, RECOVERY_NO_ANSWER);
+        assert_int_not_equal(plan.answer, RECOVERY_WORKER_LOST);
+        assert_true(plan.action == RECOVERY_REARM || plan.action == RECOVERY_CLOSE);
+        return;
+    }
+    assert_non_null(rule);
+    assert_int_equal(plan.action, rule->action);
+    assert_int_equal(plan.answer, rule->answer);
+}
+
+/* Situation `index` of SITUATIONS. */
+#define SITUATIONS (CLAIM_COUNT * (ROW_STATE_COUNT + 1) * 2 * FRAME_COUNT * 2 * ENDED_COUNT * 2)
+static unsigned take_digit(unsigned *index, unsigned base)
+{
+    unsigned digit = *index % base;
+    *index /= base;
+    return 1u << digit;
+}
+
+static struct situation situation_of(unsigned index)
+{
+    struct situation now;
+    now.claim = take_digit(&index, CLAIM_COUNT);
+    now.state = take_digit(&index, ROW_STATE_COUNT + 1);
+    now.touched = take_digit(&index, 2);
+    now.frame = take_digit(&index, FRAME_COUNT);
+    now.msgid = take_digit(&index, 2);
+    now.ended = take_digit(&index, ENDED_COUNT);
+    now.stopping = take_digit(&index, 2);
+    return now;
+}
+
+static void test_every_situation(void **state)
+{
+    (void)state;
+    static const uint64_t frame_sizes[] = {5, 100, UINT64_C(0x80000003), UINT64_C(1) << 40};
+    for (unsigned index = 0; index < SITUATIONS; index++) {
+        struct situation now = situation_of(index);
+        for (size_t i = 0; i < COUNT(frame_sizes); i++)
+            check_situation(&now, frame_sizes[i]);
+    }
+}
+
+/* --- edges --- */
+
+static struct recovery_facts running(void)
+{
+    struct situation now = {CLAIM_TENANT, IS_RUNNING, YES, COMPLETE, YES, ENDED_NONE, NO};
+    return facts_of(&now, 20);
+}
+
+static void test_no_request_is_not_an_ended_one(void **state)
+{
+    (void)state;
+    struct recovery_facts facts = running();
+    facts.row.request = 0;
+    facts.ended_request = 0;
+    assert_int_equal(recovery_decide(&facts).answer, RECOVERY_ENGINE_CRASHED);
+    facts.stopping = true;
+    assert_int_equal(recovery_decide(&facts).answer, RECOVERY_STOPPING);
+}
+
+static void test_request_numbers_are_compared_whole(void **state)
+{
+    (void)state;
+    struct recovery_facts facts = running();
+    facts.row.request = UINT64_C(0x100000001);
+    facts.ended_request = 1;
+    assert_int_equal(recovery_decide(&facts).answer, RECOVERY_ENGINE_CRASHED);
+    facts.ended_request = UINT64_C(0x100000001);
+    assert_int_equal(recovery_decide(&facts).answer, RECOVERY_DEADLINE);
+}
+
+static void test_a_saturated_count_is_more_than_a_frame(void **state)
+{
+    (void)state;
+    struct recovery_facts facts = running();
+    facts.row.received = UINT64_MAX;
+    assert_int_equal(recovery_decide(&facts).action, RECOVERY_CLOSE);
+    facts.row.state = ROW_RECEIVED;
+    assert_int_equal(recovery_decide(&facts).action, RECOVERY_CLOSE);
+    assert_int_equal(recovery_decide(&facts).answer, RECOVERY_WORKER_LOST);
+}
+
+/* --- rows that an engine has written over --- */
+
+static void scribble(struct random *random, struct row *row)
+{
+    random_fill(random, row, sizeof(*row));
+    if (random_below(random, 8))
+        atomic_store(&row->state, random_below(random, ROW_STATE_COUNT));
+    if (random_below(random, 8) == 0)
+        row->claim.event.data.u64 = ROW_NO_CLAIM;
+    if (random_below(random, 2)) {
+        atomic_store(&row->received, random_below(random, 64));
+        row->receive.msg_len = random_below(random, 64);
+    }
+}
+
+static struct recovery_facts random_facts(struct random *random)
+{
+    struct row row;
+    scribble(random, &row);
+    struct recovery_facts facts = {
+        .tenant = random_below(random, 8) != 0,
+        .buffer_touched = random_below(random, 2),
+        .has_msgid = random_below(random, 4) != 0,
+        .msgid = (uint32_t)random_next(random),
+        .stopping = random_below(random, 2),
+    };
+    row_read(&row, &facts.row);
+    uint64_t sizes[] = {0, facts.row.received, random_below(random, 128), random_next(random)};
+    facts.frame_size = sizes[random_below(random, COUNT(sizes))];
+    uint64_t ended[] = {0, facts.row.request, facts.row.request - 1, random_next(random)};
+    facts.ended_request = ended[random_below(random, COUNT(ended))];
+    return facts;
+}
+
+/* What must hold of any plan, whatever the row says. */
+static void assert_answer_is_due(const struct recovery_facts *facts, const struct recovery_plan *plan)
+{
+    const struct row_view *row = &facts->row;
+    assert_true(row->valid);
+    if (plan->answer == RECOVERY_WORKER_LOST) {
+        assert_true(row->state == ROW_RECEIVED || (row->state == ROW_WAITING && facts->buffer_touched));
+        assert_true(facts->has_msgid);
+        assert_true(facts->frame_size > 0 && row->received >= facts->frame_size);
+        assert_int_equal(plan->msgid, facts->msgid);
+    } else {
+        assert_int_equal(row->state, ROW_RUNNING);
+        assert_int_equal(plan->msgid, row->msgid);
+    }
+    if (plan->answer == RECOVERY_DEADLINE)
+        assert_true(facts->ended_request == row->request && row->request != 0);
+    if (plan->answer == RECOVERY_STOPPING)
+        assert_true(facts->stopping);
+    assert_true(plan->action == RECOVERY_REARM || plan->action == RECOVERY_CLOSE);
+    if (row->received > facts->frame_size)
+        assert_int_equal(plan->action, RECOVERY_CLOSE);
+}
+
+static void assert_no_answer_is_due(const struct recovery_facts *facts, const struct recovery_plan *plan)
+{
+    const struct row_view *row = &facts->row;
+    assert_int_not_equal(plan->action,
+                         RECOVERY_NOTHING); /* a connection that nobody would ever serve again */
+    assert_false(row->valid && row->state == ROW_RUNNING);
+    if (plan->action == RECOVERY_REARM)
+        assert_true(row->valid && row->state == ROW_WAITING && !facts->buffer_touched);
+    if (plan->action == RECOVERY_SETTLE)
+        assert_true(row->valid && row->state == ROW_ANSWERED);
+}
+
+static void test_random_rows(void **state)
+{
+    (void)state;
+    struct random random = {2024};
+    unsigned seen[RECOVERY_CLOSE + 1][RECOVERY_STOPPING + 1] = {{0}};
+    for (unsigned round = 0; round < 200000; round++) {
+        struct recovery_facts facts = random_facts(&random);
+        struct recovery_plan plan = recovery_decide(&facts);
+        assert_in_range(plan.action, RECOVERY_NOTHING, RECOVERY_CLOSE);
+        assert_in_range(plan.answer, RECOVERY_NO_ANSWER, RECOVERY_STOPPING);
+        seen[plan.action][plan.answer]++;
+        if (!facts.tenant || facts.row.claim == ROW_NO_CLAIM) {
+            assert_int_equal(plan.action, RECOVERY_NOTHING);
+            assert_int_equal(plan.answer, RECOVERY_NO_ANSWER);
+        } else if (plan.answer != RECOVERY_NO_ANSWER) {
+            assert_answer_is_due(&facts, &plan);
+        } else {
+            assert_no_answer_is_due(&facts, &plan);
+        }
+    }
+    for (int action = RECOVERY_NOTHING; action <= RECOVERY_CLOSE; action++)
+        assert_in_range(seen[action][RECOVERY_NO_ANSWER], 100, 200000);
+    for (int answer = RECOVERY_WORKER_LOST; answer <= RECOVERY_STOPPING; answer++) {
+        assert_in_range(seen[RECOVERY_REARM][answer], 100, 200000);
+        assert_in_range(seen[RECOVERY_CLOSE][answer], 100, 200000);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_situation),
+        cmocka_unit_test(test_no_request_is_not_an_ended_one),
+        cmocka_unit_test(test_request_numbers_are_compared_whole),
+        cmocka_unit_test(test_a_saturated_count_is_more_than_a_frame),
+        cmocka_unit_test(test_random_rows),
+    };
+    return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
+}
