@@ -15,6 +15,8 @@
 
 #define LABEL_SIZE 64
 #define CAUSE_SIZE sizeof(((struct death *)0)->cause)
+/* Looks at the rows and at the kernel's list before a connection counts as lost. */
+#define SWEEP_LOOKS 8
 
 static void describe_signal(int signal, char *text, size_t size)
 {
@@ -139,6 +141,33 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
     (void)slots_send(&seat->master->slots, slot, frame, size); /* on failure the connection is closed */
 }
 
+/* Whether a worker that serves can have such a row: an engine may have written over it. */
+static bool row_is_plausible(const struct master *master, const struct row_view *row)
+{
+    uint32_t slot = row_claim_slot(row->claim), generation = row_claim_generation(row->claim);
+    if (!row->valid)
+        return false;
+    return row->claim == ROW_NO_CLAIM || (slot < master->slots.count && generation > 0 &&
+                                          generation <= master->slots.slots[slot].generation);
+}
+
+/* The row does not tell which connection the worker held: one that is disarmed while no row claims it. Looked
+ * at again and again, as another worker may have let go of a connection between the two looks, and claimed it
+ * again. What remains is closed: its worker may have been in the middle of a response. */
+static void close_lost(struct master *master, const struct seat *dead)
+{
+    for (int look = 0; look < SWEEP_LOOKS; look++) {
+        slots_suspect(&master->slots, look == 0);
+        for (uint32_t slot = 0; slot < master->slots.count; slot++)
+            if (master->slots.slots[slot].suspect &&
+                other_row_claims(master, slots_claim(&master->slots, slot), dead))
+                master->slots.slots[slot].suspect = false;
+    }
+    for (uint32_t slot = 0; slot < master->slots.count; slot++)
+        if (master->slots.slots[slot].suspect)
+            slots_close(&master->slots, slot);
+}
+
 /* Design 4.2. The worker has been reaped, its messages have been read. */
 static void recover(struct seat *seat, const struct row_view *row, int status)
 {
@@ -149,7 +178,13 @@ static void recover(struct seat *seat, const struct row_view *row, int status)
         .stopping = master->state == MASTER_KILLING,
     };
     uint32_t slot = 0;
-    facts.tenant = seat_serves(seat) && slots_find(&master->slots, row->claim, &slot);
+    if (!row_is_plausible(master, row)) {
+        log_warn("worker %u: its row was overwritten: the connection that it held is closed",
+                 seat->child.number);
+        close_lost(master, seat);
+        return;
+    }
+    facts.tenant = slots_find(&master->slots, row->claim, &slot);
     if (!facts.tenant)
         return;
     read_buffer(seat, &facts);

@@ -139,7 +139,7 @@ static int fork_worker(struct forkserver *forkserver, struct worker_birth *birth
     int status;
     while (waitpid(middle, &status, 0) < 0)
         if (errno != EINTR)
-            return errno;
+            return errno == ECHILD ? 0 : errno; /* the engine has SIGCHLD ignored: it exited, somehow */
     return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 

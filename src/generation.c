@@ -95,6 +95,10 @@ _Noreturn static void become_forkserver(const struct master *master, int control
     if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(control, FD_FORKSERVER) < 0 ||
         dup2(master->slots.set, FD_SET) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         _exit(EXIT_FAILURE);
+    if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_SET + 1, ~0u, 0) < 0)
+        _exit(EXIT_FAILURE); /* also what the master's own parent left it */
+    signal(SIGHUP, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
     execv("/proc/self/exe", argv);
     _exit(EXIT_FAILURE);
 }

@@ -1,6 +1,7 @@
 #include "master.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +233,20 @@ void master_serve(struct master *master)
     /* From here on nothing may end this process but a stop: what fails is logged and tried again. */
 }
 
+/* Nothing that was inherited may lie where connections will. */
+static void clear_descriptors(struct options *options)
+{
+    if (options->lifeline >= 0) {
+        int moved = fcntl(options->lifeline, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        if (moved < 0)
+            fatal("--lifeline-fd %d: %m", options->lifeline);
+        close(options->lifeline);
+        options->lifeline = moved;
+    }
+    if (close_range(FD_OWN, ~0u, 0) < 0)
+        fatal("cannot close inherited descriptors: %m; cohab needs Linux 5.10 or later");
+}
+
 /* Descriptors for all connections, in the master and, by inheritance, in every worker. */
 static void raise_descriptor_limit(struct options *options)
 {
@@ -314,6 +329,7 @@ int master_run(const struct options *options, int argc, char **argv)
     static struct master master;
     static struct options adjusted;
     adjusted = *options;
+    clear_descriptors(&adjusted);
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
     set_up(&master);

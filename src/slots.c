@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -163,6 +164,38 @@ void slots_settle(struct slots *slots, uint32_t number)
     end_doubt(slots, &slots->slots[number]);
     if (register_slot(slots, number, EPOLL_CTL_ADD) < 0 && errno != EEXIST)
         close_unusable(slots, number);
+}
+
+/* A line of fdinfo: "tfd: 1040 events: 40000019 data: 100000000 ...". Returns whether it is of a disarmed
+ * slot: a registration that ONESHOT has fired for keeps its flags and loses its events. */
+static bool parse_disarmed(const struct slots *slots, const char *line, uint32_t *slot)
+{
+    int number;
+    unsigned events;
+    if (sscanf(line, "tfd: %d events: %x", &number, &events) != 2 || number < FD_BASE ||
+        (uint32_t)(number - FD_BASE) >= slots->count)
+        return false;
+    *slot = (uint32_t)(number - FD_BASE);
+    return slots->slots[*slot].open && !slots->slots[*slot].in_doubt && !(events & EPOLLIN);
+}
+
+void slots_suspect(struct slots *slots, bool first)
+{
+    char path[64], line[256];
+    bool *disarmed = calloc(slots->count, sizeof(*disarmed));
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", slots->set);
+    FILE *file = disarmed ? fopen(path, "re") : NULL;
+    uint32_t slot;
+    while (file && fgets(line, sizeof(line), file))
+        if (parse_disarmed(slots, line, &slot))
+            disarmed[slot] = true;
+    for (uint32_t i = 0; i < slots->count; i++)
+        slots->slots[i].suspect = file && disarmed[i] && (first || slots->slots[i].suspect);
+    if (file)
+        fclose(file);
+    else
+        log_warn("cannot look for connections that a worker lost: %m");
+    free(disarmed);
 }
 
 int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size)

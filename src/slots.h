@@ -16,6 +16,7 @@ struct slot {
     uint32_t generation;
     bool open;
     bool in_doubt; /* out of the set until no row claims it any more */
+    bool suspect;  /* slots_suspect(): disarmed at every look so far */
     pid_t peer_pid;
     uid_t peer_uid;
 };
@@ -48,6 +49,10 @@ void slots_rearm(struct slots *slots, uint32_t slot);
 void slots_doubt(struct slots *slots, uint32_t slot);
 /* Ends the doubt: ADD (EEXIST is fine: a worker's re-arm came first). Closes it where that fails. */
 void slots_settle(struct slots *slots, uint32_t slot);
+/* Looks which connections are disarmed (claimed, or lost) at this moment, in the kernel's own list: slow, for
+ * the rare case that a row cannot be trusted. The first look makes every such slot a suspect; a further one
+ * acquits those that are armed. */
+void slots_suspect(struct slots *slots, bool first);
 /* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns -1.
  */
 int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size);

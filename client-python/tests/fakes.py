@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 import threading
 import time
 from pathlib import Path
@@ -26,6 +29,15 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def wait_for(event: threading.Event, what: str) -> None:
     assert event.wait(PATIENCE_S), f"never happened: {what}"
+
+
+def wait_until_read(sock: socket.socket) -> None:
+    """Return when the peer has received all that was sent on this socket."""
+
+    def unread() -> int:
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+
+    wait_until(lambda: unread() == 0, "the peer reads")
 
 
 class Request:
@@ -134,8 +146,8 @@ class FakeServer:
             script = self.scripts[min(connection.number, len(self.scripts) - 1)]
             self.connections.append(connection)
             thread = threading.Thread(target=self._run, args=(script, connection), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _run(self, script: Script, connection: ServerConnection) -> None:
         try:
@@ -160,6 +172,6 @@ class FakeServer:
             self.listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that accepts
         self.listener.close()
         Path(self.path).unlink(missing_ok=True)
-        self.disconnect_all()
         self._acceptor.join(PATIENCE_S)
+        self.disconnect_all()
         assert not self.failures, f"a script failed: {self.failures[0]!r}" if self.failures else ""

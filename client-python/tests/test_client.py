@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +197,8 @@ def test_deadline_covers_waiting_for_a_connection(start_server: StartServer, con
     holder.join(PATIENCE_S)
     (deadline_ns,) = outcome[0]
     assert deadline_ns < opened_ns + 15_000_000_000, "the wait was not counted"
+    (connection,) = client._connections._idle
+    assert connection._wait_us < 16_000_000, "waiting for the reply does not begin anew"
     assert server.accepted == 1
 
 
@@ -308,6 +311,27 @@ def test_abandoned_map_leaves_no_threads(start_server: StartServer, connect: Con
     assert client._connections.counts()[1] == 0
 
 
+def test_abandoned_map_does_not_begin_new_calls(start_server: StartServer, connect: Connect) -> None:
+    seen: list[int] = []
+    abandoned = threading.Event()
+
+    def script(connection: ServerConnection) -> None:
+        while request := connection.request():
+            seen.extend(request.params)
+            if request.params != [0]:
+                wait_for(abandoned, "the iteration is abandoned")
+            connection.reply(request, request.params)
+
+    start_server(script)
+    results = connect().map("echo", range(1000), concurrency=2)
+    next(results)
+    wait_until(lambda: sorted(seen) == [0, 1, 2], "both threads are busy")
+    del results
+    abandoned.set()
+    wait_until(lambda: not map_threads(), "the threads end")
+    assert sorted(seen) == [0, 1, 2]
+
+
 def test_map_raises_the_error_of_a_call_in_its_place(start_server: StartServer, connect: Connect) -> None:
     start_server()
     results = connect().map("echo", [1, object(), 3])
@@ -336,6 +360,7 @@ def in_child(check: Callable[[], bool]) -> bool:
     pid = os.fork()
     if pid == 0:
         status = 1
+        signal.alarm(int(PATIENCE_S))
         try:
             status = 0 if check() else 1
         finally:
@@ -427,21 +452,18 @@ def test_closed_client_stays_closed_in_a_child(connect: Connect) -> None:
     assert in_child(refused)
 
 
-def test_map_begun_before_a_fork_does_not_hang_in_the_child(
-    start_server: StartServer, connect: Connect
-) -> None:
-    start_server()
-    results = connect().map("echo", range(100))
+def test_map_begun_before_a_fork_is_refused_in_the_child(start_server: StartServer, connect: Connect) -> None:
+    server = start_server()
+    results = connect(max_connections=1).map("echo", range(100))
     next(results)
 
-    def refused() -> bool:
-        try:
+    def refused(results: Iterator[Any] = results) -> bool:
+        with pytest.raises(RuntimeError, match="fork"):
             next(results)
-        except RuntimeError as exc:
-            return "fork" in str(exc)
-        return False
+        return not map_threads()
 
     assert in_child(refused)
     assert next(results) == [1]
-    del results
+    del results, refused
     wait_until(lambda: not map_threads(), "the threads end")
+    assert server.accepted == 1

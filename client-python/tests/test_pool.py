@@ -269,6 +269,7 @@ def test_child_uses_the_pool_and_does_not_stop_it(make_pool: MakePool) -> None:
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
+    assert Path(pool.path).exists()
     assert pool.call("echo", "parent") == ["parent"]
     assert runs(pool.pid)
 

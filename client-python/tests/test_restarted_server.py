@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cohab
+from cohab.connection import Connection
 from conftest import Connect, StartServer
 from fakes import (
     BIG,
@@ -24,18 +26,12 @@ from fakes import (
 
 
 def three_idle_connections(client: cohab.Client) -> None:
-    barrier = threading.Barrier(3)
-
-    def call() -> None:
-        client.call("together")
-
-    threads = [threading.Thread(target=call) for _ in range(3)]
+    threads = [threading.Thread(target=client.call, args=("together",)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
     assert client._connections.counts() == (3, 0)
-    assert barrier.n_waiting == 0
 
 
 def together(parties: int) -> Script:
@@ -54,16 +50,41 @@ def together(parties: int) -> Script:
 
 
 def test_restarted_server_is_reconnected_to_without_an_error(
-    start_server: StartServer, connect: Connect
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = start_server(together(3))
     client = connect()
     three_idle_connections(client)
     old.close()
     new = start_server()
+    tried: list[Connection] = []
+    request = Connection.request
+
+    def noted_request(self: Connection, *args: Any) -> Any:
+        tried.append(self)
+        return request(self, *args)
+
+    monkeypatch.setattr(Connection, "request", noted_request)
     assert client.call("echo", 1) == [1]
     assert new.accepted == 1
-    assert client._connections.counts() == (1, 0), "the other connections are stale as well"
+    assert client._connections.counts() == (1, 0)
+    assert len(tried) == 2, "where one connection is stale the others are not even tried"
+
+
+def test_request_of_which_a_part_was_sent_is_not_sent_again(
+    start_server: StartServer, connect: Connect
+) -> None:
+    def leave_in_the_middle(connection: ServerConnection) -> None:
+        connection.reply(connection.expect_request(), "first")
+        connection.receive_exactly(100_000)
+
+    server = start_server(leave_in_the_middle, echo)
+    client = connect()
+    client.call("echo")
+    with pytest.raises(cohab.Unavailable, match="not sent completely") as info:
+        client.call("echo", BIG)
+    assert (info.value.executed, info.value.retry) == (False, True)
+    assert server.accepted == 1
 
 
 def test_large_request_finds_its_way_to_a_restarted_server(

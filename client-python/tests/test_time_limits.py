@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
-import termios
 import threading
 from time import monotonic_ns
 from typing import Any
@@ -23,6 +21,7 @@ from fakes import (
     frame,
     wait_for,
     wait_until,
+    wait_until_read,
 )
 
 # ---- time
@@ -82,7 +81,10 @@ def test_server_answers_for_itself_within_the_margin(start_server: StartServer, 
     def late(connection: ServerConnection) -> None:
         request = connection.expect_request()
         wait_until(lambda: monotonic_ns() > request.meta["deadline"], "the deadline passes")
-        connection.send_frame([1, request.msgid, error_map("DEADLINE_EXCEEDED", "DEADLINE"), None])
+        data = frame([1, request.msgid, error_map("DEADLINE_EXCEEDED", "DEADLINE"), None])
+        connection.sock.sendall(data[:10])
+        wait_until_read(connection.sock)
+        connection.sock.sendall(data[10:])
         connection.serve()
 
     server = start_server(late)
@@ -162,18 +164,37 @@ def test_reply_in_single_bytes(start_server: StartServer, connect: Connect) -> N
     def dribble(connection: ServerConnection) -> None:
         for byte in frame([1, connection.expect_request().msgid, None, "slowly"]):
             connection.sock.sendall(bytes([byte]))
-            # Only when the client has taken this byte is the next one sent.
-            wait_until(lambda: unread(connection.sock) == 0, "the client reads")
+            wait_until_read(connection.sock)
         connection.serve()
-
-    def unread(sock: socket.socket) -> int:
-        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0])
 
     server = start_server(dribble)
     client = connect()
     assert client.call("echo") == "slowly"
     assert client.call("echo", 1) == [1]
     assert server.accepted == 1
+
+
+class ThriftySocket(socket.socket):
+    """Sends a few bytes at a time, as a socket does whose buffers are full."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        return super().send(data[:3], flags)
+
+    def sendmsg(self, parts: Any, ancillary: Any = (), flags: int = 0, address: Any = None) -> int:
+        part = parts[0]
+        return super().send(part[: 3 if len(part) < 1000 else 60_000], flags)
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_request_sent_in_pieces(
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    start_server()
+    payload = bytes(range(20)) * (size // 20)
+    monkeypatch.setattr(socket, "socket", ThriftySocket)
+    client = connect()
+    assert client.call("echo", payload) == [payload]
+    assert client.call("echo", payload) == [payload]
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_500, 65_536, 65_600, 200_000, 64 * 1024 * 1024])

@@ -1,6 +1,7 @@
 #include "ask.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "object.h"
@@ -75,9 +76,24 @@ static void tell_details(const msgpack_object *details)
     }
 }
 
+/* Whether a message says by itself which method it speaks of: "... in suggest()". */
+static bool names_method(const msgpack_object *message, const char *method)
+{
+    char *call = NULL;
+    bool found = false;
+
+    if (message && asprintf(&call, "%s()", method) >= 0)
+        found = memmem(message->via.str.ptr, message->via.str.size, call, strlen(call)) != NULL;
+    free(call);
+    return found;
+}
+
 int ask_tell_error(const msgpack_object *error, const char *method)
 {
-    put_method(method);
+    if (names_method(object_find_text(error, "message"), method))
+        fputs("cohab: ", stderr);
+    else
+        put_method(method);
     put_text_or(error, "code", "UNKNOWN");
     if (object_find_text(error, "reason")) {
         fputs(" (", stderr);

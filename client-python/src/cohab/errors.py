@@ -49,7 +49,7 @@ class Error(Exception):
 
     def __str__(self) -> str:
         text = self.message or "failed"
-        if self.method is not None:
+        if self.method is not None and f"{self.method}()" not in text:
             text = f"{self.method}: {text}"
         return f"{text} [{self.reason or self.code}]"
 

@@ -27,17 +27,19 @@ def ordered_map(
     executor = ThreadPoolExecutor(threads, thread_name_prefix="cohab-map")
     try:
         for item in iterable:
+            _refuse_in_child(owner)
             pending.append(executor.submit(function, item))
             if len(pending) >= window:
-                yield _next_result(pending, owner)
+                yield pending.popleft().result()
         while pending:
-            yield _next_result(pending, owner)
+            _refuse_in_child(owner)
+            yield pending.popleft().result()
     finally:
         if os.getpid() == owner:
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _next_result(pending: deque[Future[Result]], owner: int) -> Result:
+def _refuse_in_child(owner: int) -> None:
+    # No thread is left to compute what is pending, so waiting for it would never end.
     if os.getpid() != owner:
         raise RuntimeError("a map() that was begun before fork() cannot be continued in the child")
-    return pending.popleft().result()
