@@ -185,7 +185,8 @@ def show_table(one: Side, other: Side, words: Sequence[str], screen: Screen) -> 
 
 def find_busy_worker(pool: cohab.Pool, method: str) -> int:
     """The pid of the worker that runs `method`, from `cohab status --json`."""
-    command = [str(ROOT / "build" / "cohab"), "--socket", pool.path, "status", "--json"]
+    tool = Path(os.environ.get("COHABD", ROOT / "build" / "cohabd")).with_name("cohab")
+    command = [str(tool), "--socket", pool.path, "status", "--json"]
     end = time.monotonic() + CRASH_WAIT
     while time.monotonic() < end:
         status = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

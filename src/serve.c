@@ -375,7 +375,6 @@ void serve_ready(struct server *server)
 {
     struct row *row = server->row;
     trim_buffer(server);
-    title_set_suffix("idle");
     __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)), ROW_NO_CLAIM,
                      __ATOMIC_RELEASE);
     record_received(server, 0);

@@ -323,6 +323,7 @@ void worker_run(const struct worker_birth *birth, const struct options *options,
             continue;
         serve_claim(&worker, row_read_claim(worker.server.row));
         serve_ready(&worker.server);
+        title_set_suffix("idle");
     }
     engine_run_stop(engine);
     fflush(NULL);
