@@ -237,7 +237,10 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
         return;
     }
     describe_death(seat, row, status, cause, sizeof(cause));
-    log_warn("%s died: %s", label, cause);
+    if (master->state == MASTER_KILLING) /* by this master */
+        log_info("%s ended: %s", label, cause);
+    else
+        log_warn("%s died: %s", label, cause);
     struct death *death = &master->deaths[master->worker_deaths++ % MASTER_DEATHS_KEPT];
     *death = (struct death){.worker = seat->child.number, .pid = seat->child.pid, .at = clock_now()};
     memcpy(death->cause, cause, sizeof(cause));

@@ -126,6 +126,9 @@ static void close_connections(struct master *master)
 
 void master_finish(struct master *master)
 {
+    if (master->state == MASTER_FINISHED)
+        return;
+    master->state = MASTER_FINISHED;
     stop_listening(master);
     close_connections(master);
     generation_end(master);
@@ -164,7 +167,7 @@ static void begin_leaving(struct master *master)
 
 void master_stop(struct master *master, bool now)
 {
-    if (master->state == MASTER_KILLING)
+    if (master->state >= MASTER_KILLING)
         return;
     if (now || master->state != MASTER_SERVING) {
         log_info("stopping at once");

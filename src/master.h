@@ -22,6 +22,7 @@ enum master_state {
     MASTER_STOPPING, /* running calls finish, other requests are refused */
     MASTER_LEAVING,  /* all was idle: the workers have been told to leave */
     MASTER_KILLING,  /* at once: everything was killed */
+    MASTER_FINISHED, /* nothing is left; the loop ends */
 };
 
 /* A worker's place, and what belongs to its present process: fresh for every one. */
@@ -99,7 +100,7 @@ void master_serve(struct master *master);
 void master_stop(struct master *master, bool now);
 /* Before serving: ends the process with exit code 1, tidily. The reason has been logged. */
 _Noreturn void master_abandon(struct master *master);
-/* All workers are gone, and the server is to stop: ends the loop. */
+/* All workers are gone, and the server is to stop: ends the loop. Called again, it does nothing. */
 void master_finish(struct master *master);
 
 /* admin.c */

@@ -128,7 +128,8 @@ static void end_birth(struct seat *seat, const char *why)
 {
     char label[LABEL_SIZE];
     struct master *master = seat->master;
-    log_error("%s could not start: %s", seat_label(seat, label), why);
+    if (supervise_wants_births(master))
+        log_error("%s could not start: %s", seat_label(seat, label), why);
     release_seat(seat);
     child_end(&seat->child, clock_now());
     if (master->state == MASTER_STARTING)
