@@ -29,6 +29,7 @@ struct admin {
     struct master *master;
     char *path;
     ev_io listener;
+    ev_timer resume; /* accepting goes on after a pause for lack of descriptors */
     struct admin_connection connections[CONNECTIONS_MAX];
 };
 
@@ -312,8 +313,6 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct admin_connection *connection = watcher->data;
     int result = events & EV_READ ? read_requests(connection) : 0;
-    if (watcher->fd < 0)
-        return; /* the request ended the server */
     if (result < 0 || write_answers(connection) < 0) {
         close_connection(connection);
         return;
@@ -330,8 +329,13 @@ static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
     (void)events;
     struct admin *admin = watcher->data;
     int fd = accept4(watcher->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
-        return; /* tried again when the loop comes round */
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            ev_io_stop(loop, watcher); /* it would be called again at once */
+            ev_timer_again(loop, &admin->resume);
+        }
+        return;
+    }
     for (int i = 0; i < CONNECTIONS_MAX; i++) {
         struct admin_connection *connection = &admin->connections[i];
         if (connection->watcher.fd >= 0)
@@ -344,6 +348,14 @@ static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
     }
     log_warn("admin connection refused: %d are open", CONNECTIONS_MAX);
     close(fd);
+}
+
+static void on_resume(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct admin *admin = timer->data;
+    ev_timer_stop(loop, timer);
+    ev_io_start(loop, &admin->listener);
 }
 
 int admin_init(struct master *master)
@@ -365,6 +377,8 @@ int admin_init(struct master *master)
         connection->watcher.fd = -1;
         connection->watcher.data = connection;
     }
+    ev_timer_init(&admin->resume, on_resume, 0.1, 0.1);
+    admin->resume.data = admin;
     ev_io_init(&admin->listener, on_listener, listener, EV_READ);
     admin->listener.data = admin;
     ev_io_start(master->loop, &admin->listener);
@@ -383,6 +397,7 @@ void admin_close(struct master *master)
             close_connection(&admin->connections[i]);
         }
     ev_io_stop(master->loop, &admin->listener);
+    ev_timer_stop(master->loop, &admin->resume);
     close(admin->listener.fd);
     (void)unlink(admin->path); /* gone already: nothing to do */
     free(admin->path);

@@ -82,6 +82,9 @@ static int fail_va(struct cohab_call *call, enum cohab_code code, const char *re
     call->failed = true;
     call->code = code;
     snprintf(call->reason, sizeof(call->reason), "%s", reason);
+    for (char *c = call->reason; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            *c = '_'; /* a word, and never half a character */
     vsnprintf(call->message, sizeof(call->message), format, arguments);
     return -1;
 }

@@ -2,15 +2,18 @@
 
 #include <stdio.h>
 
+#define FAILURES_FREE 3
 #define BACKOFF_FIRST UINT64_C(100000000)
 #define BACKOFF_LAST  UINT64_C(5000000000)
+/* A process that lived this long was of use, whatever it did. */
+#define LIFE_LASTING UINT64_C(1000000000)
 
 uint64_t children_backoff(unsigned failures)
 {
-    if (failures == 0)
+    if (failures <= FAILURES_FREE)
         return 0;
     uint64_t delay = BACKOFF_FIRST;
-    for (unsigned i = 1; i < failures && delay < BACKOFF_LAST; i++)
+    for (unsigned i = FAILURES_FREE + 1; i < failures && delay < BACKOFF_LAST; i++)
         delay *= 2;
     return delay < BACKOFF_LAST ? delay : BACKOFF_LAST;
 }
@@ -28,19 +31,17 @@ void child_begin(struct child *child, unsigned generation, uint64_t now)
 void child_ready(struct child *child)
 {
     child->state = CHILD_READY;
-    child->failures = 0;
 }
 
-bool child_end(struct child *child, uint64_t now)
+void child_end(struct child *child, uint64_t now, uint64_t answered)
 {
     bool was_ready = child->state == CHILD_READY || child->state == CHILD_LEAVING;
+    bool useful = was_ready && (answered > 0 || now - child->born_at >= LIFE_LASTING);
     child->state = CHILD_NONE;
     child->pid = 0;
     child->stopped = false;
-    if (!was_ready)
-        child->failures++;
-    child->retry_at = was_ready ? 0 : now + children_backoff(child->failures);
-    return was_ready;
+    child->failures = useful ? 0 : child->failures + 1;
+    child->retry_at = now + children_backoff(child->failures);
 }
 
 bool child_due(const struct child *child, uint64_t now)

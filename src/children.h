@@ -24,20 +24,20 @@ struct child {
     unsigned generation;
     uint64_t born_at;  /* CLOCK_MONOTONIC, ns */
     uint64_t retry_at; /* with CHILD_NONE: not before this; 0: at once */
-    unsigned failures; /* births in a row that ended before the worker was ready */
+    unsigned failures; /* processes in a row that were of no use: short-lived, and no request answered */
     bool stopped;      /* by a stop signal, as the kernel last reported */
 };
 
-/* Delay before the next try after `failures` births or loads in a row that failed: 0 for none, then 0.1 s,
+/* Delay before the next try after that many failures in a row: none after the first three, then 0.1 s,
  * doubling to at most 5 s. In ns. */
 uint64_t children_backoff(unsigned failures);
 
 /* The worker starts to exist, as far as the master knows. */
 void child_begin(struct child *child, unsigned generation, uint64_t now);
-/* It is ready: forgets earlier failures. */
+/* It is ready. */
 void child_ready(struct child *child);
-/* Its process is gone. Returns whether it had been ready; if not, sets the time of the next try. */
-bool child_end(struct child *child, uint64_t now);
+/* Its process is gone, after it had answered that many requests: sets the time of the next try. */
+void child_end(struct child *child, uint64_t now, uint64_t answered);
 /* Whether a process should be asked for now. */
 bool child_due(const struct child *child, uint64_t now);
 

@@ -4,7 +4,8 @@
  *   deadline           FLAG      the row's cancel word is set: a polite engine looks and returns
  *   + kill grace       SIGNAL    the worker ends itself, if that request still runs
  *   + kill grace       STOP      SIGSTOP, so that the worker can begin nothing new
- *   when it is stopped KILL      if the row still shows that request running; CONTINUE otherwise
+ *   when it is stopped KILL      if the row still shows that request running; CONTINUE otherwise (at the
+ * latest 0.2 s later: what sleeps in the kernel does not stop, but does not go on either)
  *
  * (The design flags and signals at once; then the flag would never be seen by an engine before its worker
  * ends.) */

@@ -17,6 +17,8 @@
 #define CAUSE_SIZE sizeof(((struct death *)0)->cause)
 /* Looks at the rows and at the kernel's list before a connection counts as lost. */
 #define SWEEP_LOOKS 8
+/* A msgid ends at the latest here in a body: array, type and msgid, each in its longest form. */
+#define MSGID_WITHIN (5 + 9 + 9)
 
 static void describe_signal(int signal, char *text, size_t size)
 {
@@ -79,7 +81,7 @@ static void on_doubt(struct ev_loop *loop, ev_timer *timer, int events)
 /* What the dead worker's request buffer shows: its first bytes are enough. */
 static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
 {
-    unsigned char bytes[FRAME_HEADER_SIZE + 16];
+    unsigned char bytes[FRAME_HEADER_SIZE + MSGID_WITHIN];
     ssize_t size = pread(seat->buffer, bytes, sizeof(bytes), 0);
     if (size != (ssize_t)sizeof(bytes)) {
         facts->buffer_touched =
@@ -246,13 +248,14 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
     memcpy(death->cause, cause, sizeof(cause));
 }
 
-void deaths_take_over(struct seat *seat, int status)
+uint64_t deaths_take_over(struct seat *seat, int status)
 {
     struct row_view row;
     row_read(seat->row, &row);
     log_death(seat, &row, status);
     recover(seat, &row, status);
     seat->master->past_calls += row.calls;
+    return row.calls;
 }
 
 void deaths_init(struct master *master)

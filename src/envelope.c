@@ -74,10 +74,18 @@ static bool read_map(struct cursor *cursor, uint64_t *count)
                        2, count);
 }
 
+/* Also in msgpack's signed encodings, which some packers use for all integers. */
 static bool read_unsigned(struct cursor *cursor, uint64_t *value)
 {
-    return read_header(cursor, 0x00, 0x7f, (const unsigned char[]){0xcc, 0xcd, 0xce, 0xcf},
-                       (const unsigned char[]){1, 2, 4, 8}, 4, value);
+    static const unsigned char tags[] = {0xcc, 0xcd, 0xce, 0xcf, 0xd0, 0xd1, 0xd2, 0xd3};
+    static const unsigned char sizes[] = {1, 2, 4, 8, 1, 2, 4, 8};
+    const unsigned char *start = cursor->at;
+    if (!read_header(cursor, 0x00, 0x7f, tags, sizes, 8, value))
+        return false;
+    bool negative = *start >= 0xd0 && start[1] & 0x80;
+    if (negative)
+        cursor->at = start;
+    return !negative;
 }
 
 static bool read_string(struct cursor *cursor, const char **string, uint32_t *length)

@@ -10,6 +10,8 @@
 #include "options.h"
 
 #define FORKSERVER_ARGV0 "cohabd-forkserver"
+/* Exit code of the process that should have become one, and could not be executed. */
+#define FORKSERVER_EXIT_NOT_RUN 126
 
 /* Never returns. Exits 1 after telling the master why the engine could not be loaded. */
 _Noreturn void forkserver_run(const struct options *options);

@@ -25,9 +25,8 @@ static void on_loaded(struct master *master, const struct ipc_message *message)
     struct forkserver_state *forkserver = &master->forkserver;
     size_t name = strnlen(message->text, message->text_size);
     forkserver->loaded = true;
-    forkserver->failures = 0;
-    snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%s", message->text);
-    snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%s",
+    snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%.255s", message->text);
+    snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%.255s",
              name + 1 < message->text_size ? message->text + name + 1 : "");
     log_info("engine %s %s loaded, generation %u", forkserver->engine_name, forkserver->engine_version,
              forkserver->generation);
@@ -43,6 +42,7 @@ static void handle_forkserver_message(struct master *master, const struct ipc_me
         break;
     case IPC_LOAD_FAILED:
         log_error("engine %s: %s", master->options->engine_path, message->text);
+        master->forkserver.explained = true;
         break;
     case IPC_FORK_FAILED:
         log_error("worker %u: cannot fork: %s", number,
@@ -98,9 +98,9 @@ _Noreturn static void become_forkserver(const struct master *master, int control
     if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_SET + 1, ~0u, 0) < 0)
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
     signal(SIGHUP, SIG_DFL);
-    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
     execv("/proc/self/exe", argv);
-    _exit(EXIT_FAILURE);
+    _exit(FORKSERVER_EXIT_NOT_RUN);
 }
 
 static char **forkserver_argv(const struct master *master)
@@ -141,6 +141,8 @@ int generation_start(struct master *master)
         return -1;
     }
     forkserver->pid = pid;
+    forkserver->born_at = clock_now();
+    forkserver->explained = false;
     forkserver->control = pair[0];
     forkserver->generation++;
     ev_io_init(&forkserver->control_watcher, on_forkserver, pair[0], EV_READ);
@@ -159,13 +161,16 @@ void generation_died(struct master *master, int status)
     if (supervise_wants_births(master)) {
         if (forkserver->loaded)
             log_error("forkserver (pid %d) died: %s; a new one is started", (int)forkserver->pid, how);
-        else if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_FAILURE)
+        else if (WIFEXITED(status) && WEXITSTATUS(status) == FORKSERVER_EXIT_NOT_RUN)
+            log_error("cannot execute /proc/self/exe for a forkserver: is /proc mounted?");
+        else if (!forkserver->explained)
             log_error("engine %s: load() never returned: the forkserver was %s", master->options->engine_path,
                       how);
     }
     if (forkserver->loaded)
         master->forkserver_deaths++;
-    forkserver->failures = forkserver->loaded ? 0 : forkserver->failures + 1;
+    bool lasted = forkserver->loaded && clock_now() - forkserver->born_at >= CLOCK_NS_PER_S;
+    forkserver->failures = lasted ? 0 : forkserver->failures + 1;
     forkserver->retry_at = clock_now() + children_backoff(forkserver->failures);
     forkserver->loaded = false;
     forkserver->pid = 0;

@@ -54,8 +54,28 @@ int ipc_send(int socket, const struct ipc_message *message, int flags)
     return sent < 0 ? -1 : 0;
 }
 
-static void take_ancillary(struct msghdr *header, struct ipc_message *message)
+/* CMSG_SPACE rounds up: more may come than there is room for. Those are closed, and the message is malformed.
+ * Returns whether all had room. */
+static int take_descriptors(const struct cmsghdr *part, struct ipc_message *message)
 {
+    size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    int excess = 0;
+    for (size_t i = 0; i < count; i++) {
+        int descriptor;
+        memcpy(&descriptor, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+        if (message->descriptor_count < IPC_MAX_DESCRIPTORS) {
+            message->descriptors[message->descriptor_count++] = descriptor;
+        } else {
+            close(descriptor);
+            excess = 1;
+        }
+    }
+    return !excess;
+}
+
+static int take_ancillary(struct msghdr *header, struct ipc_message *message)
+{
+    int fits = 1;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part)) {
         if (part->cmsg_level != SOL_SOCKET)
             continue;
@@ -64,12 +84,10 @@ static void take_ancillary(struct msghdr *header, struct ipc_message *message)
             memcpy(&sender, CMSG_DATA(part), sizeof(sender));
             message->sender = sender.pid;
         }
-        if (part->cmsg_type == SCM_RIGHTS) {
-            size_t size = part->cmsg_len - CMSG_LEN(0);
-            memcpy(message->descriptors, CMSG_DATA(part), size);
-            message->descriptor_count = (int)(size / sizeof(int));
-        }
+        if (part->cmsg_type == SCM_RIGHTS)
+            fits &= take_descriptors(part, message);
     }
+    return fits;
 }
 
 void ipc_close_descriptors(struct ipc_message *message)
@@ -103,13 +121,14 @@ int ipc_receive(int socket, struct ipc_message *message, int flags)
     do
         received = recvmsg(socket, &header, flags | MSG_CMSG_CLOEXEC);
     while (received < 0 && errno == EINTR);
-    if (received <= 0)
-        return (int)received;
-    take_ancillary(&header, message);
-    if (header.msg_flags & (MSG_CTRUNC | MSG_TRUNC) || (size_t)received < HEADER_SIZE ||
+    if (received < 0)
+        return -1;
+    int fits = take_ancillary(&header, message);
+    if (received == 0 && message->descriptor_count == 0 && message->sender == 0)
+        return 0;
+    if (!fits || header.msg_flags & (MSG_CTRUNC | MSG_TRUNC) || (size_t)received < HEADER_SIZE ||
         message->text_size != (size_t)received - HEADER_SIZE)
         return malformed(message);
-    if (message->text_size)
-        message->text[message->text_size - 1] = '\0';
+    message->text[message->text_size ? message->text_size - 1 : 0] = '\0';
     return 1;
 }

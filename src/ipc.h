@@ -35,7 +35,7 @@ struct ipc_message {
     uint32_t number; /* of a worker */
     uint64_t claim;  /* slot generation << 32 | slot */
     uint32_t text_size;
-    char text[IPC_TEXT_SIZE]; /* terminated where text_size > 0 */
+    char text[IPC_TEXT_SIZE]; /* received: always terminated */
     /* Not part of the bytes. */
     pid_t sender; /* received: as the kernel says, 0 without SO_PASSCRED */
     int descriptor_count;

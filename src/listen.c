@@ -81,6 +81,14 @@ void listen_unlock(const char *path, int lock)
 
 /* --- the socket --- */
 
+void listen_check_path(const char *path)
+{
+    size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - strlen(".ctl");
+    if (strlen(path) > most)
+        fatal("the socket path %s has %zu bytes; at most %zu leave room for the admin socket's", path,
+              strlen(path), most);
+}
+
 /* Whether somebody listens there, who is not a cohabd: that one would hold the lock. */
 static int somebody_listens(const struct sockaddr_un *address)
 {
@@ -106,8 +114,12 @@ static int remove_stale(const char *path, const struct sockaddr_un *address)
         log_error("%s exists and is not a socket: remove it, or choose another --socket", path);
         return -1;
     }
-    if (somebody_listens(address)) {
-        log_error("another program listens on %s: stop it, or choose another --socket", path);
+    int listens = somebody_listens(address);
+    if (listens != 0) {
+        if (listens < 0)
+            log_error("cannot look who listens on %s: %m", path);
+        else
+            log_error("another program listens on %s: stop it, or choose another --socket", path);
         return -1;
     }
     if (unlink(path) < 0 && errno != ENOENT) {
@@ -128,12 +140,7 @@ static int bind_with_mode(int listener, const struct sockaddr_un *address, mode_
 int listen_unix(const char *path, mode_t mode)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        log_error("the socket path %s has %zu bytes; the kernel takes at most %zu", path, strlen(path),
-                  sizeof(address.sun_path) - 1);
-        return -1;
-    }
-    strcpy(address.sun_path, path);
+    strncpy(address.sun_path, path, sizeof(address.sun_path) - 1); /* listen_check_path(): it fits */
     if (remove_stale(path, &address) < 0)
         return -1;
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+/* Ends the process where PATH, or PATH.ctl, is too long for a socket address. */
+void listen_check_path(const char *path);
 /* Takes PATH.lock for this process. Ends the process where another server holds it, saying who, or where it
  * cannot be made. */
 int listen_lock(const char *path);

@@ -25,7 +25,9 @@
 #define ACCEPT_BURST 64
 #define ACCEPT_PAUSE 0.1
 /* What workers that were told to leave are given before they are killed: they were idle. */
-#define LEAVE_TIMEOUT CLOCK_NS_PER_S
+#define LEAVE_TIMEOUT (2 * CLOCK_NS_PER_S)
+/* How long a stop goes on refusing requests that keep coming after the last call has ended. */
+#define QUIET_WAIT CLOCK_NS_PER_S
 
 /* --- accepting --- */
 
@@ -124,10 +126,8 @@ static void close_connections(struct master *master)
             slots_close(&master->slots, slot);
 }
 
-void master_finish(struct master *master)
+static void finish(struct master *master)
 {
-    if (master->state == MASTER_FINISHED)
-        return;
     master->state = MASTER_FINISHED;
     stop_listening(master);
     close_connections(master);
@@ -142,6 +142,8 @@ void master_abandon(struct master *master)
 {
     supervise_signal(master, SIGKILL);
     generation_end(master);
+    stop_listening(master);
+    admin_close(master);
     listen_unlock(master->options->socket, master->lock);
     exit(EXIT_FAILURE);
 }
@@ -152,8 +154,6 @@ static void kill_all(struct master *master)
     stop_listening(master);
     supervise_signal(master, SIGKILL);
     generation_end(master); /* births under way come to nothing */
-    if (supervise_alive(master) == 0)
-        master_finish(master);
 }
 
 static void begin_leaving(struct master *master)
@@ -177,19 +177,33 @@ void master_stop(struct master *master, bool now)
     log_info("stopping; running calls have %g s", (double)master->options->stop_timeout / 1e9);
     master->state = MASTER_STOPPING;
     master->stop_at = clock_now() + master->options->stop_timeout;
+    master->quiet_at = clock_now() + QUIET_WAIT;
     supervise_refuse(master);
-    ev_timer_again(master->loop, &master->tick);
 }
 
-static void look_at_stop(struct master *master)
+/* All calls that ran when the stop began have ended. Requests go on coming, to be refused: they are waited
+ * for as long as there are any, but not for long. */
+static bool is_quiet(struct master *master, uint64_t now)
 {
-    if (master->state == MASTER_STOPPING && supervise_all_idle(master) && !slots_poll(&master->slots))
+    if (supervise_any_running(master)) {
+        master->quiet_at = now + QUIET_WAIT;
+        return false;
+    }
+    return !slots_poll(&master->slots) || now >= master->quiet_at;
+}
+
+void master_look_at_stop(struct master *master)
+{
+    uint64_t now = clock_now();
+    bool leaving = master->state == MASTER_LEAVING;
+    if (master->state == MASTER_STOPPING && is_quiet(master, now)) {
         begin_leaving(master);
-    else if ((master->state == MASTER_STOPPING || master->state == MASTER_LEAVING) &&
-             clock_now() >= master->stop_at) {
-        log_warn("calls still run after --stop-timeout: killed");
+    } else if ((master->state == MASTER_STOPPING || leaving) && now >= master->stop_at) {
+        log_warn(leaving ? "workers do not leave: killed" : "calls still run after --stop-timeout: killed");
         kill_all(master);
     }
+    if (master->state != MASTER_FINISHED && !supervise_wants_births(master) && supervise_alive(master) == 0)
+        finish(master);
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -219,15 +233,17 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     struct master *master = timer->data;
     bool busy = supervise_look(master);
     supervise_births(master);
-    look_at_stop(master);
+    master_look_at_stop(master);
     timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;
     ev_timer_again(loop, timer);
 }
 
 void master_serve(struct master *master)
 {
+    if (admin_init(master) < 0)
+        master_abandon(master);
     int listener = listen_unix(master->options->socket, master->options->socket_mode);
-    if (listener < 0 || admin_init(master) < 0)
+    if (listener < 0)
         master_abandon(master);
     ev_io_set(&master->listener, listener, EV_READ);
     ev_io_start(master->loop, &master->listener);
@@ -236,17 +252,19 @@ void master_serve(struct master *master)
     /* From here on nothing may end this process but a stop: what fails is logged and tried again. */
 }
 
-/* Nothing that was inherited may lie where connections will. */
+/* Nothing that was inherited stays open, the lifeline excepted: it would be held for the server's life, or
+ * lie where connections will. */
 static void clear_descriptors(struct options *options)
 {
+    unsigned first = STDERR_FILENO + 1;
     if (options->lifeline >= 0) {
-        int moved = fcntl(options->lifeline, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-        if (moved < 0)
+        bool placed = options->lifeline == (int)first ? fcntl(options->lifeline, F_SETFD, FD_CLOEXEC) == 0
+                                                      : dup3(options->lifeline, (int)first, O_CLOEXEC) >= 0;
+        if (!placed)
             fatal("--lifeline-fd %d: %m", options->lifeline);
-        close(options->lifeline);
-        options->lifeline = moved;
+        options->lifeline = (int)first++;
     }
-    if (close_range(FD_OWN, ~0u, 0) < 0)
+    if (close_range(first, ~0u, 0) < 0)
         fatal("cannot close inherited descriptors: %m; cohab needs Linux 5.10 or later");
 }
 
@@ -291,7 +309,11 @@ static void watch_signals(struct master *master)
         ev_signal_start(master->loop, &master->signals[i]);
     }
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); /* the terminal may go, the server stays */
+    signal(SIGXFSZ, SIG_IGN); /* a full log or memfd is an error like others */
+    signal(SIGHUP, SIG_IGN);  /* the terminal may go, the server stays */
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* libev unblocks nothing, and a mask survives exec; cannot fail */
 }
 
 static void init_watchers(struct master *master)
@@ -314,6 +336,7 @@ static void init_watchers(struct master *master)
 static void set_up(struct master *master)
 {
     probe_kernel();
+    listen_check_path(master->options->socket);
     master->lock = listen_lock(master->options->socket);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         fatal("cannot become a subreaper: %m");

@@ -15,6 +15,7 @@
 #include "options.h"
 #include "row.h"
 #include "slots.h"
+#include "stall.h"
 
 enum master_state {
     MASTER_STARTING, /* loading the engine, waiting for the first worker; failures end the process */
@@ -34,6 +35,7 @@ struct seat {
     int control;
     ev_io control_watcher;
     struct deadline deadline;
+    struct stall stall;
 };
 
 /* Whether its process has said that it is ready: only then does its row mean anything. */
@@ -47,8 +49,10 @@ struct forkserver_state {
     int control;
     ev_io control_watcher;
     bool loaded;
+    bool explained; /* it has said itself why it cannot load the engine */
+    uint64_t born_at;
     unsigned generation;
-    unsigned failures; /* loads in a row that failed */
+    unsigned failures; /* processes in a row that did not load the engine, or did not last */
     uint64_t retry_at;
     char engine_name[256];
     char engine_version[256];
@@ -71,7 +75,8 @@ struct master {
     struct ev_loop *loop;
     enum master_state state;
     uint64_t started_at;
-    uint64_t stop_at; /* when patience with running calls ends */
+    uint64_t stop_at;  /* when patience with running calls ends */
+    uint64_t quiet_at; /* when patience with requests that are merely refused ends */
     int lock;
     struct slots slots;
     struct seat *seats; /* options->workers */
@@ -100,8 +105,9 @@ void master_serve(struct master *master);
 void master_stop(struct master *master, bool now);
 /* Before serving: ends the process with exit code 1, tidily. The reason has been logged. */
 _Noreturn void master_abandon(struct master *master);
-/* All workers are gone, and the server is to stop: ends the loop. Called again, it does nothing. */
-void master_finish(struct master *master);
+/* Takes a stop that has begun a step further, as far as it can go now; the last step ends the loop. To be
+ * called from a watcher of the loop's and from nothing that will touch the master's parts afterwards. */
+void master_look_at_stop(struct master *master);
 
 /* admin.c */
 int admin_init(struct master *master);

@@ -5,12 +5,12 @@ static struct recovery_plan plan(enum recovery_action action)
     return (struct recovery_plan){.action = action, .answer = RECOVERY_NO_ANSWER};
 }
 
-/* Answers and keeps the connection, unless bytes of a next frame are in the dead worker's buffer: they are
- * lost with it. */
+/* Answers and keeps the connection, unless something other than this one frame is in the dead worker's
+ * buffer: bytes of a next frame are lost with it. */
 static struct recovery_plan answer(const struct recovery_facts *facts, enum recovery_answer answer,
                                    uint32_t msgid)
 {
-    bool pipelined = facts->row.received > facts->frame_size;
+    bool pipelined = facts->row.received != facts->frame_size;
     return (struct recovery_plan){
         .action = pipelined ? RECOVERY_CLOSE : RECOVERY_REARM, .answer = answer, .msgid = msgid};
 }
@@ -37,11 +37,11 @@ static struct recovery_plan decide_running(const struct recovery_facts *facts)
  * both cases; here the kernel has counted the bytes.) */
 static struct recovery_plan decide_writing(const struct recovery_facts *facts)
 {
-    if (facts->row.sent == facts->row.response_size)
-        return answer(facts, RECOVERY_NO_ANSWER, 0);
-    if (facts->row.sent != 0)
+    if (facts->row.sent == 0)
+        return facts->row.writing_from == ROW_RUNNING ? decide_running(facts) : decide_received(facts);
+    if (facts->row.sent != facts->row.response_size || facts->row.received > facts->frame_size)
         return plan(RECOVERY_CLOSE);
-    return facts->row.writing_from == ROW_RUNNING ? decide_running(facts) : decide_received(facts);
+    return plan(RECOVERY_REARM);
 }
 
 struct recovery_plan recovery_decide(const struct recovery_facts *facts)

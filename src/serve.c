@@ -193,6 +193,7 @@ static void record_running(struct server *server, const struct cohab_call *call,
     struct row *row = server->row;
     const struct cohab_method *method = call->method->method;
     atomic_store_explicit(&row->request, call->request, memory_order_release);
+    atomic_thread_fence(memory_order_release); /* the words below are never seen before the number */
     atomic_store_explicit(&row->msgid, msgid, memory_order_relaxed);
     atomic_store_explicit(&row->deadline, call->deadline, memory_order_relaxed);
     atomic_store_explicit(&row->started, now, memory_order_relaxed);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -21,6 +22,8 @@
 #include "worker.h"
 
 #define LABEL_SIZE 64
+/* Births asked for at a time: what the forkserver's socket has room for, with descriptors in flight. */
+#define BIRTHS_UNDER_WAY 64
 
 static const char *seat_label(const struct seat *seat, char *label)
 {
@@ -55,6 +58,7 @@ static void release_seat(struct seat *seat)
     seat->buffer = -1;
     seat->row = NULL;
     seat->deadline = (struct deadline){0};
+    seat->stall = (struct stall){0};
 }
 
 /* Row, request buffer and control socket of a process that does not exist yet, and the request for it. */
@@ -89,14 +93,14 @@ static int ask_for_worker(struct seat *seat)
     return result;
 }
 
+static void end_birth(struct seat *seat, const char *why);
+
 static void begin_birth(struct seat *seat, uint64_t now)
 {
     struct master *master = seat->master;
     child_begin(&seat->child, master->forkserver.generation, now);
     if (ask_for_worker(seat) < 0) {
-        log_warn("worker %u: cannot be asked for: %m", seat->child.number);
-        release_seat(seat);
-        child_end(&seat->child, now);
+        end_birth(seat, strerror(errno));
         return;
     }
     if (master->state != MASTER_STARTING && master->state != MASTER_SERVING)
@@ -118,9 +122,14 @@ void supervise_births(struct master *master)
         (void)generation_start(master);
     if (!master->forkserver.loaded)
         return;
+    unsigned under_way = 0;
     for (unsigned i = 0; i < master->options->workers; i++)
-        if (child_due(&master->seats[i].child, now))
+        under_way += master->seats[i].child.state == CHILD_STARTING && master->seats[i].child.pid == 0;
+    for (unsigned i = 0; i < master->options->workers && under_way < BIRTHS_UNDER_WAY; i++)
+        if (child_due(&master->seats[i].child, now)) {
             begin_birth(&master->seats[i], now);
+            under_way++;
+        }
 }
 
 /* A birth that came to nothing: the process never introduced itself, or is gone already. */
@@ -131,11 +140,9 @@ static void end_birth(struct seat *seat, const char *why)
     if (supervise_wants_births(master))
         log_error("%s could not start: %s", seat_label(seat, label), why);
     release_seat(seat);
-    child_end(&seat->child, clock_now());
+    child_end(&seat->child, clock_now(), 0);
     if (master->state == MASTER_STARTING)
         master_abandon(master);
-    if (!supervise_wants_births(master) && supervise_alive(master) == 0)
-        master_finish(master);
 }
 
 /* --- messages --- */
@@ -149,8 +156,11 @@ static void hand_out(struct seat *seat, uint64_t claim)
         answer.descriptor_count = 1;
         answer.descriptors[0] = FD_BASE + (int)slot;
     }
-    if (ipc_send(seat->control, &answer, MSG_DONTWAIT) < 0)
-        log_debug("worker %u took no answer: %m", seat->child.number); /* it is dying, and will be reaped */
+    if (ipc_send(seat->control, &answer, MSG_DONTWAIT) == 0)
+        return;
+    log_warn("worker %u: cannot hand out a connection: %m", seat->child.number);
+    (void)shutdown(seat->control,
+                   SHUT_WR); /* it waits no longer and leaves in WAITING: the slot is armed again */
 }
 
 static void on_ready(struct seat *seat)
@@ -221,12 +231,33 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
     struct seat *seat = watcher->data;
     read_messages(seat);
     if (birth_is_lost(seat)) {
+        if (seat->master->forkserver.pid != 0)
+            generation_read(seat->master); /* perhaps it says why */
         end_birth(seat, "its process died before it had introduced itself");
-        supervise_births(seat->master);
     }
+    supervise_births(seat->master);
+    master_look_at_stop(seat->master);
 }
 
-/* --- deadlines --- */
+/* --- deadlines and stalls --- */
+
+/* As last reported, and still so: a report may be older than somebody's SIGCONT. */
+static bool is_stopped(const struct seat *seat)
+{
+    char path[64], line[256];
+    bool stopped = false;
+    if (!seat->child.stopped)
+        return false;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)seat->child.pid);
+    FILE *file = fopen(path, "re");
+    if (file && fgets(line, sizeof(line), file)) {
+        const char *state = strrchr(line, ')'); /* "4711 (cohab: worker) T ..." */
+        stopped = state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
+    }
+    if (file)
+        fclose(file);
+    return stopped;
+}
 
 static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
 {
@@ -255,18 +286,42 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
     }
 }
 
+static void check_deadline(struct seat *seat, const struct row_view *row, uint64_t now)
+{
+    uint64_t grace = seat->master->options->kill_grace;
+    carry_out(seat, deadline_next(&seat->deadline, row, is_stopped(seat), now, grace), row);
+}
+
+static void check_stall(struct seat *seat, const struct row_view *row, uint64_t now)
+{
+    char label[LABEL_SIZE];
+    switch (stall_look(&seat->stall, row, is_stopped(seat), now, seat->master->options->stall_timeout)) {
+    case STALL_DO_NOTHING:
+        break;
+    case STALL_DO_STOP:
+        send_signal(seat, SIGSTOP);
+        break;
+    case STALL_DO_KILL:
+        log_warn("%s: holds a connection and does not go on (%s): killed", seat_label(seat, label),
+                 row_state_name(row->state));
+        send_signal(seat, SIGKILL);
+        break;
+    case STALL_DO_CONTINUE:
+        send_signal(seat, SIGCONT);
+        break;
+    }
+}
+
 /* Returns whether the worker is busy. */
-static bool check_deadline(struct seat *seat)
+static bool check_worker(struct seat *seat)
 {
     struct row_view row;
+    uint64_t now = clock_now();
     if (!seat_serves(seat))
         return false;
     row_read(seat->row, &row);
-    enum deadline_step step = deadline_next(&seat->deadline, &row, seat->child.stopped, clock_now(),
-                                            seat->master->options->kill_grace);
-    carry_out(seat, step, &row);
-    if (step == DEADLINE_DO_STOP && seat->child.stopped) /* somebody else had stopped it: no news will come */
-        return check_deadline(seat);
+    check_deadline(seat, &row, now);
+    check_stall(seat, &row, now);
     return row.claim != ROW_NO_CLAIM;
 }
 
@@ -274,7 +329,7 @@ bool supervise_look(struct master *master)
 {
     bool busy = false;
     for (unsigned i = 0; i < master->options->workers; i++)
-        busy |= check_deadline(&master->seats[i]);
+        busy |= check_worker(&master->seats[i]);
     (void)slots_poll(&master->slots);
     return busy;
 }
@@ -290,9 +345,9 @@ static void bury(struct seat *seat, int status)
         end_birth(seat, how);
         return;
     }
-    deaths_take_over(seat, status);
+    uint64_t answered = deaths_take_over(seat, status);
     release_seat(seat);
-    child_end(&seat->child, clock_now());
+    child_end(&seat->child, clock_now(), answered);
 }
 
 static struct seat *find_seat(struct master *master, pid_t pid)
@@ -321,7 +376,7 @@ static void on_stop_or_continue(struct seat *seat, bool stopped)
 {
     seat->child.stopped = stopped;
     if (stopped)
-        (void)check_deadline(seat);
+        (void)check_worker(seat);
 }
 
 static void on_death(struct master *master, pid_t pid, int status)
@@ -355,24 +410,23 @@ static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
     on_death(master, watcher->rpid, status);
     (void)slots_poll(&master->slots);
     supervise_births(master);
-    if (!supervise_wants_births(master) && supervise_alive(master) == 0)
-        master_finish(master);
+    master_look_at_stop(master);
 }
 
 /* --- the whole --- */
 
-bool supervise_all_idle(const struct master *master)
+bool supervise_any_running(const struct master *master)
 {
-    unsigned ready = 0;
     for (unsigned i = 0; i < master->options->workers; i++) {
-        const struct seat *seat = &master->seats[i];
-        if (!seat_serves(seat))
+        struct row_view row;
+        if (!seat_serves(&master->seats[i]))
             continue;
-        ready++;
-        if (row_read_claim(seat->row) != ROW_NO_CLAIM)
-            return false;
+        row_read(master->seats[i].row, &row);
+        bool answering = row.state == ROW_WRITING && row.writing_from == ROW_RUNNING;
+        if (row.claim != ROW_NO_CLAIM && (row.state == ROW_RUNNING || answering))
+            return true;
     }
-    return ready > 0;
+    return false;
 }
 
 unsigned supervise_alive(const struct master *master)

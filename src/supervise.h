@@ -11,8 +11,8 @@ bool supervise_wants_births(const struct master *master);
 void supervise_births(struct master *master);
 /* One look at all rows for deadlines, and at the shared set. Returns whether any worker is busy. */
 bool supervise_look(struct master *master);
-/* Whether no worker that serves holds a claim. False where none serves. */
-bool supervise_all_idle(const struct master *master);
+/* Whether any worker runs a call, or writes its answer. */
+bool supervise_any_running(const struct master *master);
 /* Workers that exist, as far as is known: also those whose birth is under way. */
 unsigned supervise_alive(const struct master *master);
 /* Has all workers refuse requests from now on. */

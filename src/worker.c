@@ -111,6 +111,15 @@ static int set_signals(struct worker *worker)
 
 /* --- birth --- */
 
+/* Set earlier the signal would come when the middle process exits, and a master that died before has to be
+ * noticed. */
+static int watch_master(pid_t master)
+{
+    if (prctl(PR_SET_PDEATHSIG, WORKER_SIGNAL_END) < 0)
+        return -1;
+    return getppid() == master ? 0 : -1;
+}
+
 /* The middle process exits as soon as it has forked: then the master, as the nearest subreaper, is the
  * parent. */
 static int wait_for_master(const struct worker_birth *birth)
@@ -118,9 +127,7 @@ static int wait_for_master(const struct worker_birth *birth)
     const struct timespec pause = {.tv_nsec = 20000};
     while (getppid() == birth->middle)
         nanosleep(&pause, NULL);
-    if (prctl(PR_SET_PDEATHSIG, WORKER_SIGNAL_END) < 0)
-        return -1;
-    return getppid() == birth->master ? 0 : -1;
+    return watch_master(birth->master);
 }
 
 /* The kernel is to pick workers before the master. Raising one's own score is always allowed. */
@@ -194,8 +201,9 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
         not_started("cannot install signal handlers");
     if (engine_run_start(engine) < 0)
         not_started(engine->setup.error);
-    if (set_signals(worker) < 0 ||
-        tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0) /* again: start() may have changed them */
+    /* Again: start() may have changed the signals, or the user, which clears the parent's death signal. */
+    if (watch_master(birth->master) < 0 || set_signals(worker) < 0 ||
+        tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0)
         leave(WORKER_EXIT_NOT_STARTED);
     title_set_suffix("idle");
 }

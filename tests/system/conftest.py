@@ -6,13 +6,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import pytest
-
 from harness import COHAB, COHABD, Gate, Server
 
 DEFAULT_LIMIT = 60.0
@@ -28,8 +27,7 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    del call
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
     if report.failed:
@@ -49,7 +47,7 @@ def limit(request: pytest.FixtureRequest) -> Iterator[None]:
     marker = request.node.get_closest_marker("limit")
     seconds = float(marker.args[0]) if marker else DEFAULT_LIMIT
 
-    def on_alarm(number: int, frame: Optional[FrameType]) -> None:
+    def on_alarm(number: int, frame: FrameType | None) -> None:
         raise Hung(f"the test has not ended within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, on_alarm)
@@ -62,7 +60,7 @@ def limit(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A private directory with a short name; it is kept when the test fails."""
-    path = Path(tempfile.mkdtemp(prefix="cohab-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="cohab-sys-", dir="/tmp"))
     yield path
     if request.node.stash.get(FAILED, False):
         print(f"kept: {path}", file=sys.stderr)

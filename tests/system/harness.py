@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import cohab
 from processes import (
@@ -58,7 +58,7 @@ def run_cohabd(*arguments: str, timeout: float = 30.0, **options: Any) -> subpro
 
 
 def run_cohab(
-    *arguments: str, text: Optional[str] = None, timeout: float = CLI_TIMEOUT, **options: Any
+    *arguments: str, text: str | None = None, timeout: float = CLI_TIMEOUT, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line tool; `text` goes to its standard input."""
     options.setdefault("env", clean_environment())
@@ -84,7 +84,7 @@ class Server:
         self.directory = directory
         self.socket = str(directory / "s")
         self.log_path = directory / "log"
-        self.process: Optional[subprocess.Popen[bytes]] = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._expected_errors: list[str] = []
         self._raws: list[Raw] = []
         self._clients: list[cohab.Client] = []
@@ -99,7 +99,7 @@ class Server:
         args: Sequence[str] = (),
         workers: int = 2,
         pass_fds: Sequence[int] = (),
-        preexec: Optional[Callable[[], None]] = None,
+        preexec: Callable[[], object] | None = None,
     ) -> Server:
         """Start the process and wait for nothing."""
         command = [str(COHABD), "--socket", self.socket, "--workers", str(workers), *options]
@@ -112,7 +112,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=pass_fds,
-                preexec_fn=preexec,
+                preexec_fn=preexec,  # noqa: PLW1509 - it runs one or two system calls
                 cwd=self.directory,
                 env=clean_environment(),
             )
@@ -141,7 +141,7 @@ class Server:
             ping.kill()
             ping.communicate()
 
-    def exit_code(self) -> Optional[int]:
+    def exit_code(self) -> int | None:
         """As subprocess has it: negative for a signal; None while it runs."""
         assert self.process is not None
         return self.process.poll()
@@ -162,7 +162,7 @@ class Server:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout:g} s:\n{self.log()}") from None
 
-    def wait_or_none(self, timeout: float) -> Optional[int]:
+    def wait_or_none(self, timeout: float) -> int | None:
         """The master's exit code, or None if it still runs after that long."""
         assert self.process is not None
         try:
@@ -187,7 +187,9 @@ class Server:
 
     def wait_log(self, pattern: str, count: int = 1, timeout: float = 10.0) -> None:
         wait_until(
-            lambda: len(re.findall(pattern, self.log())) >= count, timeout, f"{pattern!r} {count} times in the log"
+            lambda: len(re.findall(pattern, self.log())) >= count,
+            timeout,
+            f"{pattern!r} {count} times in the log",
         )
 
     def expect_error(self, pattern: str) -> None:
@@ -244,13 +246,16 @@ class Server:
         """Its pid, once it has one."""
 
         def find() -> list[int]:
-            return [p for p in children_of(self.pid) if "cohab: forkserver" in title_of(p)]
+            return self.children_titled("cohab: forkserver")
 
         return wait_until(find, what="a forkserver")[0]
 
     def starting_workers(self) -> list[int]:
-        """Workers in their start()."""
-        return [p for p in children_of(self.pid) if title_of(p).endswith(" starting")]
+        """Workers in their start(), while the server serves."""
+        return self.workers("starting")
+
+    def children_titled(self, words: str) -> list[int]:
+        return [pid for pid in children_of(self.pid) if words in title_of(pid)]
 
     def tree(self) -> list[int]:
         """Every living process that it has started, and itself."""
@@ -289,7 +294,9 @@ class Server:
                 self.process.wait()
         complaints += self._kill_leftovers()
         complaints += [f"unexpected in the log: {line}" for line in self.unexpected_errors()]
-        complaints += [f"sanitizer: {line}" for line in re.findall(r".*(?:Sanitizer|runtime error).*", self.log())]
+        complaints += [
+            f"sanitizer: {line}" for line in re.findall(r".*(?:Sanitizer|runtime error).*", self.log())
+        ]
         return complaints
 
     def _kill_leftovers(self) -> list[str]:

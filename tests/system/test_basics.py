@@ -6,12 +6,11 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import Any, Callable
-
-import pytest
+from typing import Any
 
 import cohab
-from conftest import StartServer
+import pytest
+from conftest import MakeServer, StartServer
 from harness import Gate, Server, ServerEnded, engine_path, run_cohabd
 from processes import children_of, group_of, parent_of, title_of, wait_until
 
@@ -366,7 +365,7 @@ def test_crash_dir_is_checked(directory: Path) -> None:
 # ---- engines that do not come up
 
 
-def fail_to_start(make_server: Callable[[], Server], *how: Any, **options: Any) -> Server:
+def fail_to_start(make_server: MakeServer, *how: Any, **options: Any) -> Server:
     """Start what must not come up: exit code 1, and nothing left behind."""
     server = make_server()
     with pytest.raises(ServerEnded):
@@ -377,14 +376,14 @@ def fail_to_start(make_server: Callable[[], Server], *how: Any, **options: Any) 
     return server
 
 
-def test_missing_dictionary(make_server: Callable[[], Server]) -> None:
+def test_missing_dictionary(make_server: MakeServer) -> None:
     server = fail_to_start(make_server, "spell", args=["xx_XX"])
     server.expect_error("xx_XX")
     assert "xx_XX" in server.log()
     assert "worker" not in server.log()
 
 
-def test_no_dictionary_named(make_server: Callable[[], Server]) -> None:
+def test_no_dictionary_named(make_server: MakeServer) -> None:
     server = make_server()
     server.launch("spell")
     if server.wait_or_none(1.0) is None:
@@ -408,7 +407,7 @@ def test_no_dictionary_named(make_server: Callable[[], Server]) -> None:
         (["nonsense"], "unknown argument 'nonsense'"),
     ],
 )
-def test_engine_that_does_not_come_up(make_server: Callable[[], Server], args: list[str], text: str) -> None:
+def test_engine_that_does_not_come_up(make_server: MakeServer, args: list[str], text: str) -> None:
     server = fail_to_start(make_server, "fault", args=args)
     server.expect_error("libfault.so|could not start")
     server.wait_log(text)
@@ -447,10 +446,16 @@ def test_process_titles(start: StartServer, gate: Gate) -> None:
     wait_until(lambda: title_of(pid).endswith(" idle"), what="an idle title")
 
 
-def test_long_method_name_in_the_title(start: StartServer) -> None:
-    server = start("fault")
-    server.client().call("leave_thread")
-    assert all(title_of(p).startswith("cohab: ") for p in children_of(server.pid))
+def test_title_while_starting(make_server: MakeServer) -> None:
+    server = make_server()
+    server.launch("fault", args=["load-sleep", "0.3", "start-sleep", "0.3"], workers=1)
+    wait_until(
+        lambda: server.children_titled("cohab: forkserver loading"), what="the title of a loading forkserver"
+    )
+    wait_until(lambda: server.children_titled("cohab: worker 1"), what="a worker")
+    assert title_of(server.children_titled("cohab: worker 1")[0]) == "cohab: worker 1 starting"
+    server.wait_serving()
+    assert title_of(server.workers()[0]) == "cohab: worker 1 idle"
 
 
 def test_workers_are_children_of_the_master_in_another_group(start: StartServer) -> None:

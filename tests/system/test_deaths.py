@@ -9,15 +9,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import cohab
+import pytest
 from conftest import StartServer
 from harness import Gate, Server
 from processes import children_of, is_alive, parent_of, state_of, title_of, wait_until
 from wire import Raw, Reply, request
 
-SIGNALS = ["SIGKILL", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGQUIT", "SIGINT", "SIGUSR1"]
+SIGNALS = [
+    "SIGKILL",
+    "SIGSEGV",
+    "SIGBUS",
+    "SIGILL",
+    "SIGFPE",
+    "SIGABRT",
+    "SIGTRAP",
+    "SIGQUIT",
+    "SIGINT",
+    "SIGUSR1",
+]
 SIGNALS += ["SIGSYS", "SIGXCPU"]
 
 
@@ -187,7 +197,7 @@ def test_the_connection_s_descriptor_is_gone(start: StartServer, gate: Gate, met
 @pytest.mark.parametrize("method", ["close_fd", "replace_fd"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_worker_s_own_descriptors_are_gone(start: StartServer, method: str, which: int) -> None:
-    """The set or the control socket: the answer is out, or the request goes to another worker; no error at all."""
+    """The set or the control socket: the answer is out, or another worker takes the request; no error."""
     server = start("fault", workers=1)
     raw = server.raw()
     fds = raw.call("open_fds").result

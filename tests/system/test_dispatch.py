@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from conftest import StartServer
 from harness import Gate, Server
 from processes import wait_until

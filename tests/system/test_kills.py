@@ -7,12 +7,11 @@ import signal
 import threading
 from pathlib import Path
 
-import pytest
-
 import cohab
+import pytest
 from conftest import MakeServer, StartServer
 from harness import Gate, Server
-from processes import children_of, is_alive, parent_of, signal_quietly, state_of, title_of, wait_until
+from processes import children_of, is_alive, parent_of, signal_quietly, state_of, wait_until
 
 NO_BIRTH = "could not start|forkserver .* died"
 
@@ -48,7 +47,10 @@ def test_busy_worker(start: StartServer, gate: Gate) -> None:
         pid = gate.pid_of(f"call-{i}")
         kill(pid)
         reply = raw.receive()
-        assert (reply.reason, reply.error and reply.error["details"]) == ("ENGINE_CRASHED", {"signal": "SIGKILL"})
+        assert (reply.reason, reply.error and reply.error["details"]) == (
+            "ENGINE_CRASHED",
+            {"signal": "SIGKILL"},
+        )
         assert client.call("echo", i) == i
         server.wait_replaced([pid])
 
@@ -74,8 +76,8 @@ def test_starting_worker_at_the_very_start(make_server: MakeServer) -> None:
     server = make_server()
     server.expect_error("could not start: killed by SIGKILL")
     server.launch("fault", args=["start-sleep", "20"], workers=2)
-    starting = wait_until(lambda: server.starting_workers() if len(server.starting_workers()) == 2 else [])
-    kill(starting[0])
+    wait_until(lambda: len(server.children_titled("cohab: worker")) == 2, what="two workers in their start()")
+    kill(server.children_titled("cohab: worker 1")[0])
     assert server.wait_end() == 1
     wait_until(lambda: not server.tree(), what="all gone")
 
@@ -141,7 +143,7 @@ def test_idle_forkserver(start: StartServer, gate: Gate) -> None:
 
 def test_forkserver_again_and_again(start: StartServer) -> None:
     server = start("fault", workers=2)
-    server.expect_error("forkserver .* died")
+    server.expect_error("forkserver .* died|load.. never returned")
     client = server.client()
     pids = server.workers()
     for generation in range(2, 8):
@@ -182,6 +184,29 @@ def test_forkserver_while_births_are_under_way(start: StartServer) -> None:
     assert server.client().call("echo", 1) == 1
 
 
+def test_a_birth_fails_beside_another_death(start: StartServer) -> None:
+    """The master learns in one go that a birth came to nothing and that an engine's stray child is dead."""
+    server = start("fault", workers=1)
+    server.expect_error(NO_BIRTH)
+    for _ in range(10):
+        raw = server.raw()
+        strays = [raw.call("fork_child", 60.0).result for _ in range(3)]
+        forkserver, worker = server.forkserver(), server.workers()[0]
+        os.kill(forkserver, signal.SIGSTOP)
+        wait_until(lambda f=forkserver: state_of(f) == "T", what="a stopped forkserver")  # type: ignore[misc]
+        kill(worker)
+        wait_until(lambda s=strays: all(parent_of(p) == server.pid for p in s), what="orphans")  # type: ignore[misc]
+        wait_until(lambda w=worker: not server.workers() and not state_of(w), what="the birth")  # type: ignore[misc]
+        server.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(server.pid) == "T", what="a stopped master")
+        kill(forkserver, *strays)
+        wait_until(lambda s=strays: not any(is_alive(p) for p in s), what="their end")  # type: ignore[misc]
+        server.send_signal(signal.SIGCONT)
+        server.wait_full_strength()
+        assert server.client().call("echo", 1) == 1
+        raw.close()
+
+
 def test_forkserver_while_a_worker_starts(start: StartServer) -> None:
     """The worker in its start() is the master's child: it goes on."""
     server = start("fault", args=["start-sleep", "0.3"], workers=2)
@@ -199,9 +224,7 @@ def test_forkserver_while_it_loads_again(start: StartServer) -> None:
     pids = server.workers()
     kill(server.forkserver())
     for _ in range(2):
-        loading = wait_until(
-            lambda: [p for p in children_of(server.pid) if title_of(p).endswith("loading")], what="a loading one"
-        )
+        loading = wait_until(lambda: server.children_titled("forkserver loading"), what="a loading one")
         kill(*loading)
         assert server.client().call("echo", 1) == 1
     kill(pids[0])
@@ -212,9 +235,7 @@ def test_forkserver_at_the_very_start(make_server: MakeServer) -> None:
     server = make_server()
     server.expect_error("load.. never returned.*SIGKILL")
     server.launch("fault", args=["load-hang"])
-    loading = wait_until(
-        lambda: [p for p in children_of(server.pid) if title_of(p).endswith("loading")], what="a loading forkserver"
-    )
+    loading = wait_until(lambda: server.children_titled("forkserver loading"), what="a loading forkserver")
     kill(*loading)
     assert server.wait_end() == 1
     wait_until(lambda: not server.tree(), what="all gone")
@@ -287,7 +308,7 @@ def test_master_and_a_call_that_never_ends(start: StartServer) -> None:
 def test_master_while_it_loads(make_server: MakeServer) -> None:
     server = make_server()
     server.launch("fault", args=["load-hang"])
-    wait_until(lambda: [p for p in children_of(server.pid) if title_of(p).endswith("loading")], what="loading")
+    wait_until(lambda: server.children_titled("forkserver loading"), what="a loading forkserver")
     kill(server.pid)
     server.wait_end()
     all_gone(server)
@@ -296,7 +317,9 @@ def test_master_while_it_loads(make_server: MakeServer) -> None:
 def test_master_while_workers_start(make_server: MakeServer) -> None:
     server = make_server()
     server.launch("fault", args=["start-sleep", "1"], workers=3)
-    wait_until(lambda: len(server.starting_workers()) == 3, what="three workers in their start()")
+    wait_until(
+        lambda: len(server.children_titled("cohab: worker")) == 3, what="three workers in their start()"
+    )
     kill(server.pid)
     server.wait_end()
     all_gone(server)

@@ -7,11 +7,11 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-import msgpack
-import pytest
+from typing import Any
 
 import cohab
+import msgpack
+import pytest
 from conftest import StartServer
 from harness import Gate, Server
 from processes import wait_until
@@ -25,10 +25,17 @@ def blob(size: int) -> bytes:
     return (bytes(range(BLOB_PERIOD)) * (size // BLOB_PERIOD + 1))[:size]
 
 
-def check_error(error: object, code: str, reason: str, *, executed: bool = False, retry: bool = False) -> None:
+def check_error(
+    error: object, code: str, reason: str, *, executed: bool = False, retry: bool = False
+) -> None:
     assert isinstance(error, dict)
     assert set(error) == ERROR_KEYS
-    assert (error["code"], error["reason"], error["executed"], error["retry"]) == (code, reason, executed, retry)
+    assert (error["code"], error["reason"], error["executed"], error["retry"]) == (
+        code,
+        reason,
+        executed,
+        retry,
+    )
     assert error["message"]
 
 
@@ -62,7 +69,10 @@ def test_bytes_of_an_error(start: StartServer) -> None:
     assert value[2]["details"] == {}
 
 
-@pytest.mark.parametrize("head", ["94 00 07", "94 00 cc07", "94 00 cd0007", "dc0004 00 ce00000007", "dd00000004 cc00 cf0000000000000007"])
+@pytest.mark.parametrize(
+    "head",
+    ["94 00 07", "94 00 cc07", "94 00 cd0007", "dc0004 00 ce00000007", "dd00000004 cc00 cf0000000000000007"],
+)
 def test_any_form_of_a_number_will_do(start: StartServer, head: str) -> None:
     raw = start("echo").raw()
     raw.send(frame(bytes.fromhex(head.replace(" ", "")) + b"\xd9\x04echo\xdc\x00\x01\x01"))
@@ -85,7 +95,7 @@ def test_meta(start: StartServer) -> None:
     assert raw.call("deadline_left", meta=deadline_in(9)).result == pytest.approx(9, abs=2)
     assert raw.call("deadline_left", meta={}).result == pytest.approx(30, abs=2)
     assert raw.call("deadline_left").result == pytest.approx(30, abs=2)
-    unknown = {"traceparent": "00-0-0-00", "sent": 1, "later": [1, {"x": None}], 7: 8}
+    unknown: dict[Any, Any] = {"traceparent": "00-0-0-00", "sent": 1, "later": [1, {"x": None}], 7: 8}
     assert raw.call("deadline_left", meta=unknown).result == pytest.approx(30, abs=2)
     both = {**deadline_in(5), "timeout": 20.0}
     assert raw.call("deadline_left", meta=both).result == pytest.approx(5, abs=2)
@@ -149,7 +159,11 @@ def test_slow_but_steady(start: StartServer) -> None:
 def test_half_closed_client_is_served_to_the_end(start: StartServer, gate: Gate) -> None:
     server = start("fault", workers=1)
     raw = server.raw()
-    raw.send(request("echo", "one", msgid=1) + request("block", gate.path, "held", msgid=2) + request("pid", msgid=3))
+    raw.send(
+        request("echo", "one", msgid=1)
+        + request("block", gate.path, "held", msgid=2)
+        + request("pid", msgid=3)
+    )
     raw.sock.shutdown(socket.SHUT_WR)
     assert raw.receive() == (1, None, "one")
     gate.pid_of("held")
@@ -302,13 +316,21 @@ BAD_BODIES = {
     "meta a negative deadline": (pack([0, 7, "echo", [1], {"deadline": -1}]), 7, "BAD_REQUEST"),
     "meta a timeout that is none": (pack([0, 7, "echo", [1], {"timeout": "5"}]), 7, "BAD_REQUEST"),
     "meta a negative timeout": (pack([0, 7, "echo", [1], {"timeout": -1.0}]), 7, "BAD_REQUEST"),
-    "meta a timeout that is no number": (pack([0, 7, "echo", [1], {"timeout": float("nan")}]), 7, "BAD_REQUEST"),
+    "meta a timeout that is no number": (
+        pack([0, 7, "echo", [1], {"timeout": float("nan")}]),
+        7,
+        "BAD_REQUEST",
+    ),
     "trailing garbage": (pack([0, 7, "echo", [1]]) + b"\x00", 7, "BAD_FRAME"),
     "a second request": (pack([0, 7, "echo", [1]]) * 2, 7, "BAD_FRAME"),
     "params cut": (pack([0, 7, "echo", ["four"]])[:-1], 7, "BAD_FRAME"),
     "params with a byte that is never used": (b"\x94\x00\x07\xa4echo\x91\xc1", 7, "BAD_FRAME"),
     "four billion elements": (b"\x94\x00\x07\xa4echo" + FOUR_BILLION, 7, "BAD_FRAME"),
-    "four billion elements within": (b"\x94\x00\x07\xa4echo\x91" + FOUR_BILLION + b"\x01\x02", 7, "BAD_FRAME"),
+    "four billion elements within": (
+        b"\x94\x00\x07\xa4echo\x91" + FOUR_BILLION + b"\x01\x02",
+        7,
+        "BAD_FRAME",
+    ),
     "four billion entries": (b"\x94\x00\x07\xa4echo\x91\xdf\xff\xff\xff\xff", 7, "BAD_FRAME"),
     "four billion entries of meta": (b"\x95\x00\x07\xa4echo\x90\xdf\xff\xff\xff\xff", 7, "BAD_FRAME"),
     "a string of four billion bytes": (b"\x94\x00\x07\xa4echo\x91\xdb\xff\xff\xff\xff", 7, "BAD_FRAME"),
@@ -316,7 +338,11 @@ BAD_BODIES = {
     "10,000 levels": (b"\x94\x00\x07\xa4echo" + b"\x91" * 10000 + b"\xc0", 7, "TOO_DEEP"),
     "10,000 levels of maps": (b"\x94\x00\x07\xa4echo\x91" + b"\x81\xc0" * 10000 + b"\xc0", 7, "TOO_DEEP"),
     "32 levels": (b"\x94\x00\x07\xa4echo" + b"\x91" * 32 + b"\xc0", 7, "TOO_DEEP"),
-    "10,000 levels in meta": (b"\x95\x00\x07\xa4echo\x90\x81\xa1x" + b"\x91" * 10000 + b"\xc0", 7, "TOO_DEEP"),
+    "10,000 levels in meta": (
+        b"\x95\x00\x07\xa4echo\x90\x81\xa1x" + b"\x91" * 10000 + b"\xc0",
+        7,
+        "TOO_DEEP",
+    ),
     "four billion elements as the request": (FOUR_BILLION, None, "BAD_REQUEST"),
     "10,000 levels as the request": (b"\x91" * 10000, None, "BAD_REQUEST"),
 }
@@ -378,6 +404,7 @@ def test_silence_in_the_middle_of_a_frame(start: StartServer, sent: int) -> None
     reply = raw.receive()
     assert reply.msgid is None
     check_error(reply.error, "INVALID_ARGUMENT", "BAD_FRAME")
+    assert reply.error is not None
     assert "--io-timeout" in reply.error["message"]
     assert raw.at_end()
     assert_serves(server)

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from types import TracebackType
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -24,7 +24,7 @@ def frame(body: bytes) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def request(method: str, *params: Any, msgid: int = 1, meta: Optional[dict[str, Any]] = None) -> bytes:
+def request(method: str, *params: Any, msgid: int = 1, meta: dict[str, Any] | None = None) -> bytes:
     """A request frame; without `meta` it has four elements."""
     parts: list[Any] = [0, msgid, method, list(params)]
     return frame(pack(parts if meta is None else [*parts, meta]))
@@ -36,8 +36,8 @@ def deadline_in(seconds: float) -> dict[str, int]:
 
 
 class Reply(NamedTuple):
-    msgid: Optional[int]
-    error: Optional[dict[str, Any]]
+    msgid: int | None
+    error: dict[str, Any] | None
     result: Any
 
     @property
@@ -47,6 +47,10 @@ class Reply(NamedTuple):
     @property
     def ok(self) -> bool:
         return self.error is None
+
+
+class ConnectionEnded(AssertionError):
+    """The end of file where a frame, or the rest of one, should have come."""
 
 
 class Raw:
@@ -74,7 +78,7 @@ class Raw:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def ask(self, method: str, *params: Any, meta: Optional[dict[str, Any]] = None) -> int:
+    def ask(self, method: str, *params: Any, meta: dict[str, Any] | None = None) -> int:
         """Send a request and return its msgid."""
         msgid = next(_msgids)
         self.send(request(method, *params, msgid=msgid, meta=meta))
@@ -92,10 +96,12 @@ class Raw:
 
     def receive_body(self) -> bytes:
         header = self.receive_exactly(HEADER.size)
-        assert len(header) == HEADER.size, f"the connection ended instead of a frame, after {header!r}"
+        if len(header) != HEADER.size:
+            raise ConnectionEnded(f"the connection ended instead of a frame, after {header!r}")
         size = HEADER.unpack(header)[0]
         body = self.receive_exactly(size)
-        assert len(body) == size, f"the connection ended after {len(body)} of {size} bytes"
+        if len(body) != size:
+            raise ConnectionEnded(f"the connection ended after {len(body)} of {size} bytes")
         return body
 
     def receive(self) -> Reply:
@@ -105,7 +111,7 @@ class Raw:
         assert value[0] == 1, value
         return Reply(*value[1:])
 
-    def call(self, method: str, *params: Any, meta: Optional[dict[str, Any]] = None) -> Reply:
+    def call(self, method: str, *params: Any, meta: dict[str, Any] | None = None) -> Reply:
         msgid = self.ask(method, *params, meta=meta)
         reply = self.receive()
         assert reply.msgid == msgid, reply

@@ -73,6 +73,7 @@ static void test_a_worker_that_served_is_replaced_at_once(void **state)
         assert_int_equal(child.pid, 0);
         assert_false(child.stopped);
         assert_int_equal(child.failures, 0);
+        assert_int_equal(child.retry_at, 0);
         assert_true(child_due(&child, 1000));
     }
 }

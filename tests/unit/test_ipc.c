@@ -329,6 +329,20 @@ static void test_text_sizes_that_are_wrong(void **state)
     tear_down(&fixture);
 }
 
+/* As much of it as can be received looks whole. */
+static void test_a_tail_behind_the_text(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    unsigned char bytes[HEADER_SIZE + IPC_TEXT_SIZE + 1] = {0};
+    const struct ipc_message message = {.type = IPC_START_FAILED, .text_size = IPC_TEXT_SIZE};
+    set_up(&fixture, 1);
+    memcpy(bytes, &message, HEADER_SIZE);
+    send_raw(fixture.pair[1], bytes, sizeof(bytes), fixture.pipe[1], 1);
+    assert_refused(&fixture);
+    tear_down(&fixture);
+}
+
 static void test_text_without_an_end(void **state)
 {
     (void)state;
@@ -447,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_a_full_socket),
         cmocka_unit_test(test_sizes_that_do_not_fit),
         cmocka_unit_test(test_text_sizes_that_are_wrong),
+        cmocka_unit_test(test_a_tail_behind_the_text),
         cmocka_unit_test(test_text_without_an_end),
         cmocka_unit_test(test_too_many_descriptors),
         cmocka_unit_test(test_no_numbers_for_descriptors),

@@ -75,6 +75,8 @@ static void test_a_fresh_row_claims_nothing_usable(void **state)
     assert_int_equal(view.started, 0);
     assert_int_equal(view.calls, 0);
     assert_int_equal(view.received, 0);
+    assert_int_equal(view.sent, 0);
+    assert_int_equal(view.response_size, 0);
     assert_false(view.idempotent);
     assert_string_equal(view.method, "");
     assert_int_equal(ROW_SERVE, 0);
@@ -106,6 +108,9 @@ static void test_every_field_is_copied(void **state)
     atomic_store(&row.calls, UINT64_C(0x4444444444444444));
     atomic_store(&row.received, UINT64_C(0x5555555555555555));
     row.receive.msg_len = 3;
+    row.send.msg_len = 0xabcdef01;
+    atomic_store(&row.response_size, UINT64_C(0x6666666666666666));
+    atomic_store(&row.writing_from, ROW_RUNNING);
     atomic_store(&row.idempotent, 2);
     put_method(&row, "suggest", 7);
     row_read(&row, &view);
@@ -118,6 +123,9 @@ static void test_every_field_is_copied(void **state)
     assert_int_equal(view.started, UINT64_C(0x3333333333333333));
     assert_int_equal(view.calls, UINT64_C(0x4444444444444444));
     assert_int_equal(view.received, UINT64_C(0x5555555555555558));
+    assert_int_equal(view.sent, 0xabcdef01);
+    assert_int_equal(view.response_size, UINT64_C(0x6666666666666666));
+    assert_int_equal(view.writing_from, ROW_RUNNING);
     assert_true(view.idempotent);
     assert_string_equal(view.method, "suggest");
 }
@@ -165,6 +173,20 @@ static void test_received_saturates(void **state)
         row.receive.msg_len = cases[i].coming;
         row_read(&row, &view);
         assert_int_equal(view.received, cases[i].sum);
+    }
+}
+
+/* A response ends one of two states, whatever the word says. */
+static void test_writing_from(void **state)
+{
+    (void)state;
+    static const uint32_t words[] = {0, ROW_RECEIVED, ROW_RUNNING, ROW_WRITING, ROW_STATE_COUNT, UINT32_MAX};
+    struct row row = {0};
+    struct row_view view;
+    for (size_t i = 0; i < COUNT(words); i++) {
+        atomic_store(&row.writing_from, words[i]);
+        row_read(&row, &view);
+        assert_int_equal(view.writing_from, words[i] == ROW_RUNNING ? ROW_RUNNING : ROW_RECEIVED);
     }
 }
 
@@ -233,6 +255,8 @@ static void test_random_rows(void **state)
         assert_in_range(view.state, 0, ROW_STATE_COUNT - 1);
         assert_int_equal(view.claim, row.claim.event.data.u64);
         assert_true(view.received >= atomic_load(&row.received));
+        assert_int_equal(view.sent, row.send.msg_len);
+        assert_in_range(view.writing_from, ROW_RECEIVED, ROW_RUNNING);
         size_t length = strnlen(view.method, sizeof(view.method));
         assert_in_range(length, 0, ROW_METHOD_SIZE);
         for (size_t i = 0; i < length; i++)
@@ -251,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_every_field_is_copied),
         cmocka_unit_test(test_states_that_are_none),
         cmocka_unit_test(test_received_saturates),
+        cmocka_unit_test(test_writing_from),
         cmocka_unit_test(test_method_lengths),
         cmocka_unit_test(test_method_bytes),
         cmocka_unit_test(test_the_row_is_only_read),

@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "row.h"
@@ -73,65 +76,98 @@ static bool is_consistent(const struct row_view *view)
             view->started == started_of(view->request));
 }
 
-/* --- a change at a known point of the reading --- */
+/* --- a change at each instruction: the reader is a process that is stepped through --- */
 
-/* The row's second part lies in a page that cannot be read: the reader faults there, and the handler, as the
- * worker, goes on by so many steps before it lets the reader go on. */
-static struct {
-    struct row *row;
-    char *pages;
-    size_t page_size;
-    int end_step;
-    uint64_t request;
-    volatile sig_atomic_t faults;
-} trap;
+struct shared {
+    struct row row;
+    struct row_view view;
+};
 
-static void on_fault(int signal)
+_Noreturn static void read_for_ever(struct shared *shared)
 {
-    (void)signal;
-    trap.faults++;
-    mprotect(trap.pages, 2 * trap.page_size, PROT_READ | PROT_WRITE);
-    take_steps(trap.row, 0, trap.end_step, trap.request);
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    for (;;) {
+        raise(SIGSTOP);
+        row_read(&shared->row, &shared->view);
+    }
 }
 
-/* A row of request 1, running, whose first `readable` bytes lie in the first page. */
-static void set_trap(size_t readable, int end_step)
+/* The signal that the reader stopped with; 0 where it has ended. */
+static int wait_for_stop(pid_t reader)
 {
-    trap.row = (struct row *)(void *)(trap.pages + trap.page_size - readable);
-    memset(trap.pages, 0, 2 * trap.page_size);
-    take_steps(trap.row, 0, STEP_COUNT, 1);
-    trap.end_step = end_step;
-    trap.request = 2;
-    trap.faults = 0;
-    assert_int_equal(mprotect(trap.pages + trap.page_size, trap.page_size, PROT_NONE), 0);
+    int status;
+    assert_int_equal(waitpid(reader, &status, 0), reader);
+    return WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
 }
 
-static void test_a_change_at_each_cache_line(void **state)
+/* Returns whether the reader is still reading after so many instructions. */
+static bool step_through(pid_t reader, unsigned instructions)
+{
+    for (unsigned i = 0; i < instructions; i++) {
+        assert_int_equal(ptrace(PTRACE_SINGLESTEP, reader, NULL, NULL), 0);
+        int signal = wait_for_stop(reader);
+        if (signal == SIGSTOP)
+            return false;
+        assert_int_equal(signal, SIGTRAP);
+    }
+    return true;
+}
+
+/* The row changes from request 1 towards request 2 after so many instructions of the reader. Returns whether
+ * it was still reading. */
+static bool change_after(struct shared *shared, pid_t reader, unsigned instructions, int end_step)
+{
+    take_steps(&shared->row, 0, STEP_COUNT, 1);
+    if (!step_through(reader, instructions))
+        return false;
+    take_steps(&shared->row, 0, end_step, 2);
+    assert_int_equal(ptrace(PTRACE_CONT, reader, NULL, NULL), 0);
+    assert_int_equal(wait_for_stop(reader), SIGSTOP);
+    return true;
+}
+
+/* Of one round of the reader. */
+static unsigned count_instructions(struct shared *shared, pid_t reader)
+{
+    unsigned count = 1;
+    take_steps(&shared->row, 0, STEP_COUNT, 1);
+    while (step_through(reader, 1))
+        count++;
+    return count;
+}
+
+/* A sanitizer makes the reader so long that not every instruction of it can be tried. */
+#define POINTS_MOST 150u
+
+static void test_a_change_at_each_instruction(void **state)
 {
     (void)state;
-    struct sigaction action = {.sa_handler = on_fault}, before;
-    trap.page_size = (size_t)sysconf(_SC_PAGESIZE);
-    trap.pages = mmap(NULL, 2 * trap.page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(trap.pages, MAP_FAILED);
-    assert_int_equal(sigaction(SIGSEGV, &action, &before), 0);
-    unsigned running = 0, faults = 0;
-    for (size_t readable = 0; readable < offsetof(struct row, cancel); readable += _Alignof(struct row)) {
-        for (int end_step = 0; end_step <= STEP_COUNT; end_step++) {
-            struct row_view view;
-            set_trap(readable, end_step);
-            row_read(trap.row, &view);
-            faults += (unsigned)trap.faults;
-            running += view.state == ROW_RUNNING;
-            assert_true(is_consistent(&view));
-            if (trap.faults && end_step == 0) /* nothing changed: the reader must not be too timid either */
-                assert_int_equal(view.state, ROW_RUNNING);
-            assert_int_equal(mprotect(trap.pages, 2 * trap.page_size, PROT_READ | PROT_WRITE), 0);
+    static const int changes[] = {STEP_MSGID + 1, STEP_RUNNING, STEP_COUNT};
+    struct shared *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(shared, MAP_FAILED);
+    pid_t reader = fork();
+    assert_true(reader >= 0);
+    if (reader == 0)
+        read_for_ever(shared);
+    if (wait_for_stop(reader) != SIGSTOP)
+        skip(); /* no ptrace(2) here */
+    assert_int_equal(ptrace(PTRACE_SETOPTIONS, reader, NULL, PTRACE_O_EXITKILL), 0);
+    unsigned length = count_instructions(shared, reader);
+    unsigned seen[3] = {0}; /* not running, request 1, request 2 */
+    for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+        for (unsigned after = 0; change_after(shared, reader, after, changes[i]);
+             after += 1 + length / POINTS_MOST) {
+            assert_true(is_consistent(&shared->view));
+            seen[shared->view.state == ROW_RUNNING ? shared->view.request : 0]++;
         }
     }
-    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
-    munmap(trap.pages, 2 * trap.page_size);
-    assert_in_range(faults, 2 * (STEP_COUNT + 1), 1000);
-    assert_in_range(running, 2, 1000);
+    assert_int_equal(kill(reader, SIGKILL), 0);
+    assert_int_equal(wait_for_stop(reader), 0);
+    munmap(shared, sizeof(*shared));
+    for (int i = 0; i < 3; i++)
+        assert_in_range(seen[i], 1, UINT32_MAX);
 }
 
 /* --- a change at any point --- */
@@ -178,7 +214,7 @@ static void test_a_change_at_any_point(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_change_at_each_cache_line),
+        cmocka_unit_test(test_a_change_at_each_instruction),
         cmocka_unit_test(test_a_change_at_any_point),
     };
     return cmocka_run_group_tests_name("row_race", tests, NULL, NULL);

@@ -1,0 +1,212 @@
+"""docs/engine.md: its files are compiled, its commands are run, and its outputs are compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cohab
+import pytest
+from docs_blocks import REPOSITORY, Block, blocks_of, rows_under
+from docs_server import BUILD, clean_environment, kill_session, running_server, session_members, wait_until
+
+PAGE = "engine.md"
+BLOCKS = blocks_of(PAGE)
+FILES = {name: block for block in BLOCKS if (name := block.option("file"))}
+SOURCES = [name for name in FILES if name.endswith((".c", ".cpp"))]
+SESSIONS = list(dict.fromkeys(block.words[0] for block in BLOCKS if block.language == "console"))
+COMMAND_TIMEOUT = 120.0
+END_OF_COMMAND = "\x1e"
+
+needs_python_h = pytest.mark.skipif(
+    not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="Python.h is not installed (python3-dev), so the C extension cannot be compiled",
+)
+
+
+def of_extension(name: str) -> bool:
+    return name in ("pricingmodule.c", "pricing-extension")
+
+
+def parameters(names: list[str]) -> list[object]:
+    return [pytest.param(name, marks=[needs_python_h] if of_extension(name) else []) for name in names]
+
+
+@pytest.fixture
+def workplace(directory: Path) -> Path:
+    """A directory with all files of the page."""
+    for name, block in FILES.items():
+        (directory / name).write_text(block.text, encoding="utf-8")
+    return directory
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(BUILD), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Of a cohabd built with the sanitizers: an engine's crash is to look as it does without them.
+    sanitizer = {"ASAN_OPTIONS": "handle_segv=0:detect_leaks=0"}
+    return {**sanitizer, **clean_environment(), "PATH": path, "COHAB": str(REPOSITORY), "LC_ALL": "C.UTF-8"}
+
+
+# ---- the files
+
+
+@pytest.mark.parametrize("name", parameters(SOURCES))
+def test_compiles_without_a_warning(name: str, workplace: Path) -> None:
+    flags = ["-shared", "-fPIC", "-Wall", "-Werror", f"-I{REPOSITORY / 'include'}"]
+    if of_extension(name):
+        flags.append(f"-I{sysconfig.get_path('include')}")
+    compiler = ["c++", "-std=c++20"] if name.endswith(".cpp") else ["cc", "-std=gnu17", "-Wextra"]
+    command = [*compiler, *flags, "-o", "library.so", name, "-lm"]
+    result = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+# ---- the commands
+
+
+class Shell:
+    """One bash, which runs the commands of a session one after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "server.log"
+        self.process = subprocess.Popen(
+            ["bash", "--norc"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment(),
+            start_new_session=True,
+        )
+
+    def run(self, command: str) -> tuple[int, list[str]]:
+        """Exit status and the lines of stdout and stderr. A server in the background writes to its log."""
+        if command.endswith("&"):
+            command = f"{command[:-1]} >>server.log 2>&1 &"
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{{ {command}\n}} </dev/null; printf '{END_OF_COMMAND}%d\\n' $?\n".encode())
+        self.process.stdin.flush()
+        output, status = self._read().split(END_OF_COMMAND)
+        return int(status), output.splitlines()
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        data = b""
+        end = time.monotonic() + COMMAND_TIMEOUT
+        while not re.search(rf"{END_OF_COMMAND}\d+\n$".encode(), data):
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"the command does not end; so far: {data!r}"
+            part = os.read(self.process.stdout.fileno(), 65536)
+            assert part, f"the shell ended: {data!r}"
+            data += part
+        return data.decode()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        kill_session(self.process.pid)
+        self.process.wait()
+
+
+@pytest.fixture
+def shell(workplace: Path) -> Iterator[Shell]:
+    shell = Shell(workplace)
+    yield shell
+    shell.close()
+
+
+def steps_of(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a console block, each with the output that the page shows."""
+    command, shown = "", []
+    for line in block.text.splitlines():
+        if not line.startswith("$ "):
+            assert command, f"{PAGE}:{block.line}: output before the first command"
+            shown.append(line)
+            continue
+        if command:
+            yield command, shown
+        command, shown = line[2:], []
+    yield command, shown
+
+
+def matches(line: str, shown: str) -> bool:
+    """Whether a line of output is the one that the page shows; `...` there stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, shown.split("..."))), line) is not None
+
+
+@pytest.mark.parametrize("session", parameters(SESSIONS))
+def test_commands(session: str, shell: Shell) -> None:
+    for block in (block for block in BLOCKS if block.language == "console" and block.words[0] == session):
+        for command, shown in steps_of(block):
+            status, output = shell.run(command)
+            place = f"{PAGE}:{block.line}: $ {command}\n" + "\n".join(output)
+            assert len(output) == len(shown), place
+            assert all(map(matches, output, shown)), place
+            fails = any(line.startswith(("cohab: ", "cohabd: ")) for line in shown)
+            assert (status != 0) == fails, f"status {status}: {place}"
+    wait_until(lambda: session_members(shell.process.pid) == [shell.process.pid], "all servers have stopped")
+
+
+# ---- what the page says about error texts
+
+CHECKED = """
+#include <cohab/engine.h>
+static int f(struct cohab_call *call) { (void)call; return 0; }
+static int g(struct cohab_call *call) { (void)call; return -1; }
+static int h(struct cohab_call *call)
+{
+    return msgpack_pack_array(cohab_result(call), 2);
+}
+static const struct cohab_method methods[] = {
+    {.name = "f", .function = f, .signature = "f(d: dict[str, int]) -> None"},
+    {.name = "g", .function = g, .signature = "g() -> None"},
+    {.name = "h", .function = h, .signature = "h() -> Any"},
+};
+const struct cohab_engine cohab_engine = {COHAB_ENGINE_HEADER(methods), .name = "checked", .version = "1"};
+"""
+
+
+def test_error_texts(directory: Path) -> None:
+    texts = "\n".join(cell for row in rows_under(PAGE, "| call | text |") for cell in row)
+    page = " ".join((REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8").split())
+    (directory / "checked.c").write_text(CHECKED)
+    library = directory / "libchecked.so"
+    command = ["cc", "-shared", "-fPIC", f"-I{REPOSITORY / 'include'}", "-o", str(library), "checked.c"]
+    subprocess.run(command, cwd=directory, check=True)
+
+    def message(sock_path: str, method: str, *params: object) -> str:
+        with cohab.connect(sock_path) as client, pytest.raises(cohab.Error) as caught:
+            client.call(method, *params)
+        return caught.value.message
+
+    with running_server(directory, engine=library) as server:
+        assert message(server.path, "f", {"key": None}) in texts
+        assert message(server.path, "f", {3: 3}) in texts
+        assert message(server.path, "g").removeprefix("g(): ") in page
+        assert message(server.path, "h").removeprefix("h(): the engine ") in page
+
+
+def test_every_parse_and_return_code_is_in_the_tables() -> None:
+    """The tables name the codes that the header names."""
+    header = (REPOSITORY / "include" / "cohab" / "engine.h").read_text(encoding="utf-8")
+    parse, result = header[header.index(" *   p  bool *") :].split("int cohab_parse(", maxsplit=1)
+    for text, table in ((parse, "| code | variables |"), (result, "| code | arguments |")):
+        codes = set(re.findall(r"^ \*   ([a-zA-Z]#?)  ", text, flags=re.MULTILINE))
+        listed = {code for row in rows_under(PAGE, table) for code in re.findall(r"`([^`]+)`", row[0])}
+        assert codes, table
+        assert codes <= listed, codes - listed
+
+
+def test_tools_are_there() -> None:
+    for tool in ("cc", "c++", "pkg-config", "bash"):
+        assert shutil.which(tool), tool
