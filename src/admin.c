@@ -11,6 +11,7 @@
 #include "listen.h"
 #include "log.h"
 #include "master.h"
+#include "pack.h"
 
 /* The admin socket: requests are small and rare, answers are small; connections are few. */
 #define REQUEST_MAX     4096u
@@ -21,6 +22,7 @@ struct admin_connection {
     ev_io watcher; /* fd -1: free */
     unsigned char request[FRAME_HEADER_SIZE + REQUEST_MAX];
     size_t received;
+    bool asked;              /* at least one request has come */
     msgpack_sbuffer answers; /* not yet sent */
     size_t sent;
 };
@@ -34,11 +36,6 @@ struct admin {
 };
 
 /* --- status --- */
-
-static void pack_text(msgpack_packer *packer, const char *text)
-{
-    msgpack_pack_str_with_body(packer, text, strlen(text));
-}
 
 static void pack_text_entry(msgpack_packer *packer, const char *key, const char *value)
 {
@@ -226,6 +223,7 @@ static bool stop_params(const struct envelope_request *request, bool *now)
 
 static void handle_request(struct admin_connection *connection, const struct envelope_request *request)
 {
+    connection->asked = true;
     struct master *master = connection->admin->master;
     msgpack_sbuffer result;
     msgpack_packer packer;
@@ -324,6 +322,21 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
     ev_io_start(loop, watcher);
 }
 
+/* A free place, or that of a connection that was opened and never used: those must not lock the operator out.
+ */
+static struct admin_connection *find_place(struct admin *admin)
+{
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        if (admin->connections[i].watcher.fd < 0)
+            return &admin->connections[i];
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        if (!admin->connections[i].asked) {
+            close_connection(&admin->connections[i]);
+            return &admin->connections[i];
+        }
+    return NULL;
+}
+
 static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)events;
@@ -336,18 +349,17 @@ static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
         }
         return;
     }
-    for (int i = 0; i < CONNECTIONS_MAX; i++) {
-        struct admin_connection *connection = &admin->connections[i];
-        if (connection->watcher.fd >= 0)
-            continue;
-        connection->received = connection->sent = 0;
-        msgpack_sbuffer_init(&connection->answers);
-        ev_io_set(&connection->watcher, fd, EV_READ);
-        ev_io_start(loop, &connection->watcher);
+    struct admin_connection *connection = find_place(admin);
+    if (!connection) {
+        log_warn("admin connection refused: %d are in use", CONNECTIONS_MAX);
+        close(fd);
         return;
     }
-    log_warn("admin connection refused: %d are open", CONNECTIONS_MAX);
-    close(fd);
+    connection->received = connection->sent = 0;
+    connection->asked = false;
+    msgpack_sbuffer_init(&connection->answers);
+    ev_io_set(&connection->watcher, fd, EV_READ);
+    ev_io_start(loop, &connection->watcher);
 }
 
 static void on_resume(struct ev_loop *loop, ev_timer *timer, int events)
@@ -392,15 +404,10 @@ void admin_close(struct master *master)
     if (!admin)
         return;
     for (int i = 0; i < CONNECTIONS_MAX; i++)
-        if (admin->connections[i].watcher.fd >= 0) {
-            (void)write_answers(&admin->connections[i]);
-            close_connection(&admin->connections[i]);
-        }
+        if (admin->connections[i].watcher.fd >= 0)
+            (void)write_answers(&admin->connections[i]); /* what does not go out now never will */
     ev_io_stop(master->loop, &admin->listener);
     ev_timer_stop(master->loop, &admin->resume);
     close(admin->listener.fd);
     (void)unlink(admin->path); /* gone already: nothing to do */
-    free(admin->path);
-    free(admin);
-    master->admin = NULL;
 }

@@ -2,16 +2,13 @@
 
 #include <string.h>
 
+#include "pack.h"
+
 #define METHOD_COUNT 3
 
 static int run_ping(struct cohab_call *call)
 {
     return msgpack_pack_object(cohab_result(call), *cohab_params(call));
-}
-
-static void pack_text(msgpack_packer *packer, const char *text)
-{
-    msgpack_pack_str_with_body(packer, text, strlen(text));
 }
 
 static void pack_method(msgpack_packer *packer, const struct cohab_method *method)

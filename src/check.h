@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* Containers within params (design: msgpack-c's own parser stops at 32; the envelope's array and params
+/* Containers within params (msgpack-c's own parser stops at 32; the envelope's array and params
  * itself are two). */
 #define CHECK_MAX_DEPTH 30
 

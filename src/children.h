@@ -13,7 +13,7 @@ enum child_state {
     CHILD_NONE,     /* no process; born again at retry_at */
     CHILD_STARTING, /* asked for; its process may exist, and may be known */
     CHILD_READY,    /* serves */
-    CHILD_LEAVING,  /* told to leave once idle, or seen to have been told by somebody else */
+    CHILD_LEAVING,  /* told to leave once idle */
 };
 
 struct child {

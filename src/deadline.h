@@ -1,5 +1,5 @@
-/* PURE. How a request is ended when its deadline has passed: a request, never a worker at a guess (design
- * section 4.3).
+/* PURE. How a request is ended when its deadline has passed: a request, never a worker at a guess
+ * (docs/architecture.md).
  *
  *   deadline           FLAG      the row's cancel word is set: a polite engine looks and returns
  *   + kill grace       SIGNAL    the worker ends itself, if that request still runs
@@ -7,8 +7,7 @@
  *   when it is stopped KILL      if the row still shows that request running; CONTINUE otherwise (at the
  * latest 0.2 s later: what sleeps in the kernel does not stop, but does not go on either)
  *
- * (The design flags and signals at once; then the flag would never be seen by an engine before its worker
- * ends.) */
+ * (Flag and signal at once would mean that no engine sees the flag before its worker ends.) */
 #ifndef DEADLINE_H
 #define DEADLINE_H
 

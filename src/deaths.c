@@ -219,7 +219,10 @@ static void describe_death(const struct seat *seat, const struct row_view *row, 
     char how[64];
     bool running = row->valid && row->state == ROW_RUNNING && row->claim != ROW_NO_CLAIM;
     deaths_describe_status(status, how, sizeof(how));
-    if (seat->deadline.stage != DEADLINE_NONE && running && row->request == seat->deadline.request)
+    bool by_master =
+        seat->deadline.stage >= DEADLINE_SIGNALLED && running && row->request == seat->deadline.request &&
+        (WIFEXITED(status) ? WEXITSTATUS(status) == WORKER_EXIT_ENDED : WTERMSIG(status) == SIGKILL);
+    if (by_master)
         snprintf(cause, size, "ended: %s() ran past its deadline", row->method);
     else if (running)
         snprintf(cause, size, "%s in %s()", how, row->method);

@@ -14,4 +14,8 @@ enum {
                                shared set  knows a registration by file and number */
 };
 
+/* A descriptor of this process in cohab's range that is not one of cohab's own: an engine's. -1 if there is
+ * none. To be called before the process has any connection. */
+int descriptors_find_foreign(void);
+
 #endif

@@ -6,6 +6,8 @@
 #include <msgpack.h>
 
 #include "check.h"
+#include "pack.h"
+#include "utf8.h"
 
 /* --- reading --- */
 
@@ -275,41 +277,12 @@ static int output_write(void *context, const char *bytes, size_t size)
     return 0;
 }
 
-static void pack_word(msgpack_packer *packer, const char *word)
-{
-    msgpack_pack_str_with_body(packer, word, strlen(word));
-}
-
 static void pack_flag(msgpack_packer *packer, bool flag)
 {
     if (flag)
         msgpack_pack_true(packer);
     else
         msgpack_pack_false(packer);
-}
-
-/* Length of the well-formed UTF-8 sequence at text, 0 where there is none (Unicode 15, table 3-7, minus its
- * finest distinctions: surrogates and overlong forms are refused by value). */
-static size_t utf8_length(const unsigned char *text, size_t size)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = text[0] < 0x80       ? 1
-                    : text[0] >> 5 == 6  ? 2
-                    : text[0] >> 4 == 14 ? 3
-                    : text[0] >> 3 == 30 ? 4
-                                         : 0;
-    if (length <= 1)
-        return length;
-    if (length > size)
-        return 0;
-    uint32_t value = text[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        value = value << 6 | (text[i] & 0x3f);
-    }
-    bool fits = value >= smallest[length] && value <= 0x10ffff && (value < 0xd800 || value > 0xdfff);
-    return fits ? length : 0;
 }
 
 /* Copies text to out, at most capacity bytes, with '?' for every byte that is not UTF-8. Returns the size. */
@@ -342,21 +315,21 @@ static void pack_message(msgpack_packer *packer, const char *message)
 static void pack_error(msgpack_packer *packer, const struct envelope_error *error)
 {
     msgpack_pack_map(packer, 6);
-    pack_word(packer, "code");
-    pack_word(packer, error->code);
-    pack_word(packer, "message");
+    pack_text(packer, "code");
+    pack_text(packer, error->code);
+    pack_text(packer, "message");
     pack_message(packer, error->message);
-    pack_word(packer, "reason");
-    pack_word(packer, error->reason);
-    pack_word(packer, "executed");
+    pack_text(packer, "reason");
+    pack_text(packer, error->reason);
+    pack_text(packer, "executed");
     pack_flag(packer, error->executed);
-    pack_word(packer, "retry");
+    pack_text(packer, "retry");
     pack_flag(packer, error->retry);
-    pack_word(packer, "details");
+    pack_text(packer, "details");
     msgpack_pack_map(packer, error->signal ? 1 : 0);
     if (error->signal) {
-        pack_word(packer, "signal");
-        pack_word(packer, error->signal);
+        pack_text(packer, "signal");
+        pack_text(packer, error->signal);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,21 +58,6 @@ static bool find_other_thread(char *name, size_t size)
     return found;
 }
 
-/* A descriptor of the engine's in the range that connections need; -1 if there is none. */
-static int find_high_descriptor(void)
-{
-    int found = -1;
-    DIR *open_files = opendir("/proc/self/fd");
-    for (struct dirent *entry; open_files && (entry = readdir(open_files));) {
-        int number = atoi(entry->d_name);
-        if (number >= FD_OWN && number != FD_FORKSERVER && number != FD_SET)
-            found = number;
-    }
-    if (open_files)
-        closedir(open_files);
-    return found;
-}
-
 static int check_leftovers(struct engine *engine)
 {
     char thread[32];
@@ -81,7 +67,7 @@ static int check_leftovers(struct engine *engine)
             "load() left a thread running ('%s'): threads do not survive the fork of a worker; "
             "create them in start()",
             thread);
-    int descriptor = find_high_descriptor();
+    int descriptor = descriptors_find_foreign();
     if (descriptor >= 0)
         return cohab_setup_fail(
             &engine->setup,
@@ -175,6 +161,9 @@ void forkserver_run(const struct options *options)
     static struct ipc_message message;
     forkserver.options = options;
     forkserver.master = getppid();
+    fcntl(FD_FORKSERVER, F_SETFD,
+          FD_CLOEXEC); /* they had to outlive one exec: of programs that engines start, none */
+    fcntl(FD_SET, F_SETFD, FD_CLOEXEC);
     title_set("forkserver ");
     title_set_suffix("loading");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */

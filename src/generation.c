@@ -1,6 +1,7 @@
 #include "generation.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,8 +57,9 @@ static void handle_forkserver_message(struct master *master, const struct ipc_me
 void generation_read(struct master *master)
 {
     struct ipc_message message;
-    int result;
-    while ((result = ipc_receive(master->forkserver.control, &message, MSG_DONTWAIT)) == 1) {
+    int result = -1;
+    while (master->forkserver.control >= 0 &&
+           (result = ipc_receive(master->forkserver.control, &message, MSG_DONTWAIT)) == 1) {
         ipc_close_descriptors(&message);
         handle_forkserver_message(master, &message);
     }
@@ -74,16 +76,20 @@ static void on_forkserver(struct ev_loop *loop, ev_io *watcher, int events)
 
 /* --- start and end --- */
 
+void generation_kill_group(const struct master *master)
+{
+    if (master->forkserver.pid != 0) /* as long as it is not reaped, the group is no other's */
+        (void)kill(-master->forkserver.pid, SIGKILL); /* ESRCH: it has not come so far as to have a group */
+}
+
 void generation_end(struct master *master)
 {
-    if (master->forkserver.pid == 0)
+    if (master->forkserver.pid == 0 || master->forkserver.control < 0)
         return;
     ev_io_stop(master->loop, &master->forkserver.control_watcher);
     close(master->forkserver.control);
+    master->forkserver.control = -1;
     kill(master->forkserver.pid, SIGKILL);
-    while (waitpid(master->forkserver.pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    master->forkserver.pid = 0;
 }
 
 /* In the forked child, until exec: async-signal-safe calls only. */
@@ -92,8 +98,10 @@ _Noreturn static void become_forkserver(const struct master *master, int control
     sigset_t none;
     sigemptyset(&none);
     setpgid(0, 0); /* Ctrl-C is for the master alone */
-    if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(control, FD_FORKSERVER) < 0 ||
-        dup2(master->slots.set, FD_SET) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+    int null = open("/dev/null", O_RDONLY);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ||
+        dup2(control, FD_FORKSERVER) < 0 || dup2(master->slots.set, FD_SET) < 0 ||
+        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         _exit(EXIT_FAILURE);
     if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_SET + 1, ~0u, 0) < 0)
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
@@ -156,8 +164,11 @@ void generation_died(struct master *master, int status)
     struct forkserver_state *forkserver = &master->forkserver;
     char how[64];
     deaths_describe_status(status, how, sizeof(how));
-    ev_io_stop(master->loop, &forkserver->control_watcher);
-    close(forkserver->control);
+    if (forkserver->control >= 0) {
+        ev_io_stop(master->loop, &forkserver->control_watcher);
+        close(forkserver->control);
+        forkserver->control = -1;
+    }
     if (supervise_wants_births(master)) {
         if (forkserver->loaded)
             log_error("forkserver (pid %d) died: %s; a new one is started", (int)forkserver->pid, how);

@@ -1,11 +1,15 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +18,8 @@
 
 static enum log_level level = LOG_INFO;
 static unsigned long dropped;
+static int descriptor = STDERR_FILENO;
+static bool is_socket;
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
@@ -30,10 +36,29 @@ int log_level_parse(const char *word)
     return -1;
 }
 
-static void write_line(char *line, size_t size)
+/* A pipe is opened anew, as O_NONBLOCK belongs to the open file, which the pipe's other writers share. */
+void log_never_block(void)
 {
-    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT) || write(STDERR_FILENO, line, size) < 0)
+    struct stat status;
+    if (fstat(STDERR_FILENO, &status) < 0)
+        return;
+    is_socket = S_ISSOCK(status.st_mode);
+    if (!S_ISFIFO(status.st_mode))
+        return;
+    int own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC);
+    if (own >= 0)
+        descriptor = own;
+}
+
+static void write_line(const char *line, size_t size)
+{
+    struct pollfd writable = {.fd = descriptor, .events = POLLOUT};
+    ssize_t written = -1;
+    if (is_socket)
+        written = send(descriptor, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    else if (poll(&writable, 1, 0) == 1 && writable.revents & POLLOUT)
+        written = write(descriptor, line, size);
+    if (written < 0)
         dropped++;
 }
 

@@ -5,6 +5,9 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
+/* For the master, which must not block: has messages written without blocking even where others write to the
+ * same pipe, as workers do. To be called once, first. */
+void log_never_block(void);
 /* Messages above the level are not written. The default is LOG_INFO. */
 void log_set_level(enum log_level level);
 /* "error", "warn", "info", "debug"; -1 for any other word. */

@@ -23,7 +23,8 @@ int main(int argc, char **argv)
 {
     struct options options;
     open_standard_descriptors();
-    bool is_forkserver = argc > 0 && strncmp(argv[0], FORKSERVER_ARGV0, strlen(FORKSERVER_ARGV0)) == 0;
+    bool is_forkserver = argc > 0 && strlen(argv[0]) == TITLE_ROOM - 1 &&
+                         strncmp(argv[0], FORKSERVER_ARGV0 " ", strlen(FORKSERVER_ARGV0) + 1) == 0;
     if (is_forkserver)
         title_init(argc, argv);
     options_parse(&options, argc, argv);

@@ -26,6 +26,8 @@
 #define ACCEPT_PAUSE 0.1
 /* What workers that were told to leave are given before they are killed: they were idle. */
 #define LEAVE_TIMEOUT (2 * CLOCK_NS_PER_S)
+/* And what killed ones are given to die: a process that sleeps in the kernel may never. */
+#define KILL_TIMEOUT (2 * CLOCK_NS_PER_S)
 /* How long a stop goes on refusing requests that keep coming after the last call has ended. */
 #define QUIET_WAIT CLOCK_NS_PER_S
 
@@ -151,8 +153,10 @@ void master_abandon(struct master *master)
 static void kill_all(struct master *master)
 {
     master->state = MASTER_KILLING;
+    master->stop_at = clock_now() + KILL_TIMEOUT;
     stop_listening(master);
     supervise_signal(master, SIGKILL);
+    generation_kill_group(master);
     generation_end(master); /* births under way come to nothing */
 }
 
@@ -162,7 +166,7 @@ static void begin_leaving(struct master *master)
     master->stop_at = clock_now() + LEAVE_TIMEOUT;
     stop_listening(master);
     generation_end(master);
-    supervise_signal(master, SIGTERM);
+    supervise_leave(master);
 }
 
 void master_stop(struct master *master, bool now)
@@ -202,8 +206,14 @@ void master_look_at_stop(struct master *master)
         log_warn(leaving ? "workers do not leave: killed" : "calls still run after --stop-timeout: killed");
         kill_all(master);
     }
-    if (master->state != MASTER_FINISHED && !supervise_wants_births(master) && supervise_alive(master) == 0)
+    if (master->state == MASTER_LEAVING || master->state == MASTER_KILLING) {
+        unsigned alive = supervise_alive(master) + (master->forkserver.pid != 0);
+        if (alive > 0 && master->state == MASTER_KILLING && now >= master->stop_at)
+            log_warn("%u processes do not die; they are left behind", alive);
+        else if (alive > 0)
+            return;
         finish(master);
+    }
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -356,6 +366,7 @@ int master_run(const struct options *options, int argc, char **argv)
     static struct options adjusted;
     adjusted = *options;
     clear_descriptors(&adjusted);
+    log_never_block();
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
     set_up(&master);

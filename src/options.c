@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -27,15 +28,16 @@ static const char help_text[] =
     "\n"
     "  --socket PATH           where clients connect (or $COHAB_SOCKET); PATH.ctl is the admin socket\n"
     "  --workers N             worker processes (default: the number of cores)\n"
-    "  --max-frame SIZE        largest request or response (64M+64K)\n"
+    "  --max-frame SIZE        largest request or response, less than 2G (64M+64K)\n"
     "  --max-connections N     clients at once; more are refused (1024)\n"
     "  --default-timeout S     deadline of a request that brings none (30)\n"
-    "  --max-timeout S         latest deadline that a request may ask for (300)\n"
+    "  --max-timeout S         latest deadline of any request (300)\n"
     "  --kill-grace S          after its deadline a call has this long to notice, its worker the same again "
     "to\n"
     "                          end itself; then it is killed (0.1)\n"
     "  --stall-timeout S       longest time that a worker may sit on a connection without going on (1)\n"
-    "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
+    "  --io-timeout S          longest time without a byte in the middle of a frame, and for each 64K of it "
+    "(0.5)\n"
     "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
     "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
     "  --crash-dir DIR         reserved: must be a directory that can be written to; not used in this "
@@ -113,12 +115,21 @@ static const char *option_name(int id)
     return "?";
 }
 
+/* getopt_long takes abbreviations: what they mean would change with every new option. */
+static bool is_written_out(const char *word, int id)
+{
+    const char *name = option_name(id);
+    size_t length = strlen(name);
+    return strncmp(word, "--", 2) == 0 && strncmp(word + 2, name, length) == 0 &&
+           (word[2 + length] == '\0' || word[2 + length] == '=');
+}
+
 static unsigned long parse_number(int id, const char *text, unsigned long low, unsigned long high)
 {
     char *end;
     errno = 0;
     unsigned long value = strtoul(text, &end, 10);
-    if (errno || end == text || *end || *text == '-' || value < low || value > high)
+    if (errno || !isdigit((unsigned char)*text) || *end || value < low || value > high)
         usage_error("--%s takes a number from %lu to %lu, not '%s'", option_name(id), low, high, text);
     return value;
 }
@@ -127,7 +138,9 @@ static uint64_t parse_seconds(int id, const char *text, bool zero_allowed)
 {
     char *end;
     double value = strtod(text, &end);
-    if (end == text || *end || !(value >= 0) || value > 1e9 || (value == 0 && !zero_allowed))
+    bool plain = strspn(text, "0123456789.eE-+") == strlen(text) && *text != '+';
+    bool enough = clock_from_seconds(value) > 0 || (value == 0 && zero_allowed);
+    if (end == text || *end || !plain || value > 1e9 || !enough)
         usage_error("--%s takes a number of seconds%s, not '%s'", option_name(id),
                     zero_allowed ? "" : " above 0", text);
     return clock_from_seconds(value);
@@ -158,7 +171,7 @@ static uint32_t parse_size(int id, const char *text, uint64_t high)
         errno = 0;
         unsigned long long term = strtoull(at, &end, 10);
         unsigned shift = end == at ? 0 : size_shift(*end);
-        if (errno || end == at || *at == '-' || term > high >> shift)
+        if (errno || !isdigit((unsigned char)*at) || term > high >> shift)
             usage_error("--%s takes a size up to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
         sum += (uint64_t)term << shift;
         at = end + (shift != 0);
@@ -334,12 +347,12 @@ void options_parse(struct options *options, int argc, char **argv)
         .lifeline = -1,
     };
     opterr = 0;
-    int id;
-    while ((id = getopt_long(argc, argv, "+:", long_options, NULL)) != -1) {
+    int id, at = optind;
+    for (; (id = getopt_long(argc, argv, "+:", long_options, NULL)) != -1; at = optind) {
         if (id == ':')
-            usage_error("%s needs a value", argv[optind - 1]);
-        if (id == '?')
-            usage_error("unknown option %s", argv[optind - 1]);
+            usage_error("%s needs a value", argv[at]);
+        if (id == '?' || !is_written_out(argv[at], id))
+            usage_error("unknown option %s", argv[at]);
         set_option(options, id, optarg);
     }
     log_set_level(options->log_level);

@@ -33,8 +33,7 @@ static struct recovery_plan decide_running(const struct recovery_facts *facts)
 }
 
 /* The worker was the sole owner until its re-arm, which it had not reached: a response that is out leaves
- * nothing to do but that; of one that was not begun, nothing was lost. (The design shuts the connection in
- * both cases; here the kernel has counted the bytes.) */
+ * nothing to do but that; of one that was not begun, nothing was lost. */
 static struct recovery_plan decide_writing(const struct recovery_facts *facts)
 {
     if (facts->row.sent == 0)

@@ -1,5 +1,5 @@
-/* PURE. What the master does with the claim of a worker that has died: the table of design section 4.2 as a
- * function. The state names are those of row.h, and those of the models. */
+/* PURE. What the master does with the claim of a worker that has died: the table of
+ * docs/architecture.md as a function. The state names are those of row.h, and those of the models. */
 #ifndef RECOVERY_H
 #define RECOVERY_H
 
@@ -25,7 +25,7 @@ struct recovery_facts {
 enum recovery_action {
     RECOVERY_NOTHING, /* the worker held no connection */
     RECOVERY_REARM,   /* MOD, or ADD where that says ENOENT: another worker reads the request */
-    RECOVERY_SETTLE,  /* DEL; ADD once no other row claims the slot (design: in doubt) */
+    RECOVERY_SETTLE,  /* DEL; ADD once no other row claims the slot (it is in doubt until then) */
     RECOVERY_CLOSE,   /* DEL, shutdown, close */
 };
 

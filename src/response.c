@@ -37,7 +37,8 @@ static int response_write(void *context, const char *bytes, size_t size)
         return trouble(response, RESPONSE_TOO_LARGE);
     if (size > response->capacity - response->size && grow(response, response->size + size) < 0)
         return -1;
-    memcpy(response->bytes + response->size, bytes, size);
+    if (size > 0) /* an empty body comes as NULL */
+        memcpy(response->bytes + response->size, bytes, size);
     response->size += size;
     return 0;
 }

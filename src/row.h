@@ -1,6 +1,6 @@
 /* PURE. A row is one worker's page of shared memory: what the worker is doing now, on record in the very step
- * in which it begins to do it, so that the master can finish its work for it when it dies (design, section
- * 4).
+ * in which it begins to do it, so that the master can finish its work for it when it dies
+ * (docs/architecture.md).
  *
  * Every word has one writer. The kernel writes `claim` (epoll_pwait) and `receive.msg_len` (recvmmsg) on the
  * worker's behalf, the worker writes the rest of its part, the master writes `orders` and `cancel`. A fresh

@@ -15,6 +15,8 @@
 
 /* The first receive takes up to this much: a small frame whole, and what is pipelined behind it. */
 #define FIRST_RECEIVE (64u << 10)
+/* Bytes that a frame must bring in an io_timeout, on average. */
+#define SLOWEST (64u << 10)
 /* A buffer that held more than this gives the pages behind it back. */
 #define BUFFER_KEPT (1u << 20)
 
@@ -74,15 +76,30 @@ static size_t next_receive_size(const struct server *server)
     return FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer) - server->received;
 }
 
+/* A client that sends a byte now and then must not hold a worker: an io_timeout for the frame, and one for
+ * each SLOWEST bytes of it. *since is when the waiting began, 0 at first. */
+static bool is_too_slow(const struct server *server, uint64_t *since)
+{
+    uint64_t now = clock_now();
+    if (*since == 0)
+        *since = now;
+    return now - *since > server->options->io_timeout * (1 + server->received / SLOWEST);
+}
+
 /* Waits for the rest of a frame whose beginning has come. An io_timeout without a byte ends the wait with
  * EAGAIN. */
 static enum frame_progress receive_rest(struct server *server, int connection)
 {
+    uint64_t since = 0;
     for (;;) {
         enum frame_progress progress =
             frame_check(server->buffer, server->received, server->options->max_frame);
         if (progress != FRAME_PARTIAL)
             return progress;
+        if (is_too_slow(server, &since)) {
+            errno = EAGAIN;
+            return FRAME_PARTIAL;
+        }
         int flags = server->received < FRAME_HEADER_SIZE ? 0 : MSG_WAITALL;
         ssize_t count = receive_into_buffer(server, connection, next_receive_size(server), flags);
         if (count <= 0) {
@@ -273,7 +290,6 @@ static enum serve_outcome serve_frame(struct server *server, int connection)
     struct envelope_request request;
     const char *why;
     uint32_t size = frame_get_length(server->buffer);
-    response_reset(&server->response);
     enum envelope_result result =
         envelope_read_request(server->buffer + FRAME_HEADER_SIZE, size, &request, &why);
     if (result != ENVELOPE_OK)
@@ -330,12 +346,13 @@ static enum serve_outcome serve_frames(struct server *server, int connection)
             if (errno != EAGAIN)
                 return SERVE_CLOSE;
             return send_last_error(server, connection, &nobody, "BAD_FRAME",
-                                   "no byte came for --io-timeout in the middle of a frame");
+                                   "the frame did not come to its end within --io-timeout");
         }
         enum serve_outcome outcome = serve_frame(server, connection);
         if (outcome != SERVE_REARM)
             return outcome;
         drop_frame(server);
+        response_reset(&server->response);
     } while (server->received > 0);
     return SERVE_REARM;
 }
@@ -370,12 +387,13 @@ static void trim_buffer(struct server *server)
     server->touched = 0;
 }
 
-/* The order of the three release stores is part of the protocol (design 4.1 point 4; tests/model: MUT_ORDER).
+/* The order of the three release stores is part of the protocol (docs/architecture.md).
  */
 void serve_ready(struct server *server)
 {
     struct row *row = server->row;
     trim_buffer(server);
+    response_reset(&server->response);
     __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)), ROW_NO_CLAIM,
                      __ATOMIC_RELEASE);
     record_received(server, 0);

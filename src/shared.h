@@ -1,5 +1,5 @@
 /* Memory shared between the master and one worker: memfds whose size is sealed, so that no process can turn
- * another's access into SIGBUS by truncating them (design, section 4.4). */
+ * another's access into SIGBUS by truncating them (docs/architecture.md). */
 #ifndef SHARED_H
 #define SHARED_H
 

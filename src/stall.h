@@ -1,7 +1,7 @@
 /* PURE. A worker that sits on a claim without acting on it: stopped from outside (SIGSTOP, a debugger, the
- * freezer) within microseconds of being woken, it keeps a request that every other worker could serve (design
- * section 4.3). It is treated as a dead one, but never at a guess: it is stopped, looked at again, and only
- * then killed.
+ * freezer) within microseconds of being woken, it keeps a request that every other worker could serve
+ * (docs/architecture.md). It is treated as a dead one, but never at a guess: it is stopped, looked at again,
+ * and only then killed.
  *
  * Time is counted in the master's own looks: a pause of the whole service must not kill the innocent. */
 #ifndef STALL_H

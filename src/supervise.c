@@ -24,6 +24,8 @@
 #define LABEL_SIZE 64
 /* Births asked for at a time: what the forkserver's socket has room for, with descriptors in flight. */
 #define BIRTHS_UNDER_WAY 64
+/* From asking for a worker to its first message; start() comes after it. */
+#define BIRTH_TIMEOUT (10 * CLOCK_NS_PER_S)
 
 static const char *seat_label(const struct seat *seat, char *label)
 {
@@ -158,7 +160,8 @@ static void hand_out(struct seat *seat, uint64_t claim)
     }
     if (ipc_send(seat->control, &answer, MSG_DONTWAIT) == 0)
         return;
-    log_warn("worker %u: cannot hand out a connection: %m", seat->child.number);
+    if (errno != EPIPE && errno != ECONNRESET) /* else it is dead, and will be reaped */
+        log_warn("worker %u: cannot hand out a connection: %m", seat->child.number);
     (void)shutdown(seat->control,
                    SHUT_WR); /* it waits no longer and leaves in WAITING: the slot is armed again */
 }
@@ -325,9 +328,27 @@ static bool check_worker(struct seat *seat)
     return row.claim != ROW_NO_CLAIM;
 }
 
+/* A birth that gets nowhere (the forkserver is stopped, an atfork handler hangs) is given up, and the
+ * forkserver with it. */
+static void check_births(struct master *master, uint64_t now)
+{
+    bool hangs = false;
+    for (unsigned i = 0; i < master->options->workers; i++) {
+        struct seat *seat = &master->seats[i];
+        if (seat->child.state != CHILD_STARTING || seat->child.pid != 0 ||
+            now - seat->child.born_at < BIRTH_TIMEOUT)
+            continue;
+        end_birth(seat, "no process came into being for 10 s");
+        hangs = true;
+    }
+    if (hangs && master->forkserver.pid != 0)
+        kill(master->forkserver.pid, SIGKILL); /* its death is reaped */
+}
+
 bool supervise_look(struct master *master)
 {
     bool busy = false;
+    check_births(master, clock_now());
     for (unsigned i = 0; i < master->options->workers; i++)
         busy |= check_worker(&master->seats[i]);
     (void)slots_poll(&master->slots);
@@ -442,6 +463,14 @@ void supervise_refuse(struct master *master)
     for (unsigned i = 0; i < master->options->workers; i++)
         if (master->seats[i].row)
             atomic_store_explicit(&master->seats[i].row->orders, ROW_REFUSE, memory_order_relaxed);
+}
+
+void supervise_leave(struct master *master)
+{
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (master->seats[i].child.state == CHILD_READY)
+            master->seats[i].child.state = CHILD_LEAVING;
+    supervise_signal(master, WORKER_SIGNAL_LEAVE);
 }
 
 void supervise_signal(struct master *master, int signal)

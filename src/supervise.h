@@ -17,6 +17,8 @@ bool supervise_any_running(const struct master *master);
 unsigned supervise_alive(const struct master *master);
 /* Has all workers refuse requests from now on. */
 void supervise_refuse(struct master *master);
+/* Tells all workers to leave when they are idle. */
+void supervise_leave(struct master *master);
 void supervise_signal(struct master *master, int signal);
 
 #endif

@@ -64,7 +64,7 @@ static void outlive_master(const struct row_view *row)
         uint64_t now = clock_now();
         alarm(row->deadline > now ? (unsigned)((row->deadline - now) / CLOCK_NS_PER_S) + 1 : 1);
     }
-    raise(WORKER_SIGNAL_LEAVE); /* blocked now; ends the next wait */
+    kill(getpid(), WORKER_SIGNAL_LEAVE); /* blocked now; ends the next wait of the main thread */
 }
 
 /* On the main thread alone, so that the request cannot change while it is looked at. Async-signal-safe. */
@@ -201,6 +201,8 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
         not_started("cannot install signal handlers");
     if (engine_run_start(engine) < 0)
         not_started(engine->setup.error);
+    if (descriptors_find_foreign() >= 0)
+        not_started("it left descriptors open at 1024 or above, where connections lie");
     /* Again: start() may have changed the signals, or the user, which clears the parent's death signal. */
     if (watch_master(birth->master) < 0 || set_signals(worker) < 0 ||
         tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0)
@@ -215,14 +217,22 @@ static int descriptor_of(uint32_t slot)
     return FD_BASE + (int)slot;
 }
 
+static bool same_file(const struct connection *connection, int descriptor)
+{
+    struct stat status;
+    return fstat(descriptor, &status) == 0 && status.st_dev == connection->device &&
+           status.st_ino == connection->inode;
+}
+
 /* Puts a connection at its number. The number must come out as asked: an engine's descriptor may lie there.
  */
 static int place_connection(struct worker *worker, uint32_t slot, uint32_t generation, int received)
 {
     struct connection *connection = &worker->connections[slot];
     struct stat status;
-    if (connection->generation != 0)
-        close(descriptor_of(slot));
+    if (connection->generation != 0 && same_file(connection, descriptor_of(slot)))
+        close(
+            descriptor_of(slot)); /* of an earlier tenant; else it is an engine's, and the number is taken */
     int placed = fcntl(received, F_DUPFD_CLOEXEC, descriptor_of(slot));
     close(received);
     if (placed != descriptor_of(slot) || fstat(placed, &status) < 0)
@@ -250,13 +260,6 @@ static bool fetch_connection(struct worker *worker, uint64_t claim)
     if (place_connection(worker, slot, row_claim_generation(claim), message.descriptors[0]) < 0)
         leave(WORKER_EXIT_DESCRIPTOR);
     return true;
-}
-
-static bool same_file(const struct connection *connection, int descriptor)
-{
-    struct stat status;
-    return fstat(descriptor, &status) == 0 && status.st_dev == connection->device &&
-           status.st_ino == connection->inode;
 }
 
 /* ENOENT is no error while the file is still the same: the master has the slot in doubt, and will add it. */

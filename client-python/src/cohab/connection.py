@@ -25,6 +25,7 @@ from .protocol import (
     decode_reply,
     error_from_map,
     frame_size,
+    server_closes_after,
 )
 
 logger = logging.getLogger("cohab")
@@ -179,7 +180,7 @@ class Connection:
             body = self._receive_rest(sock, data)
         reply = decode_reply(body, msgid)
         # What follows the reply can only be the server's good-bye.
-        self.usable = not self._surplus
+        self.usable = not self._surplus and not server_closes_after(reply[0])
         self._has_served = True
         return reply
 

@@ -102,6 +102,9 @@ def _unsendable(method: str, params: tuple[Any, ...], cause: Exception) -> Inval
     )
 
 
+_CLOSING_REASONS = frozenset({"BAD_FRAME", "BAD_REQUEST", "TOO_DEEP", "TOO_LONG"})
+
+
 def frame_size(header: Buffer, max_frame: int) -> int:
     """Return how many bytes of body follow this header. Raises ProtocolError if it cannot be a header."""
     size = int.from_bytes(header, "big")
@@ -134,6 +137,11 @@ def decode_reply(body: Buffer, msgid: int) -> tuple[ErrorMap | None, Any]:
     if error is not None and not isinstance(error, dict):
         raise _bad_reply(f"the reply has a {type(error).__name__} where its error belongs")
     raise _bad_reply(f"the reply belongs to request {reply_id!r:.40}, expected was {msgid}")
+
+
+def server_closes_after(error: ErrorMap | None) -> bool:
+    """Whether the server closes the connection behind a response with this error: the request was not one."""
+    return error is not None and error.get("reason") in _CLOSING_REASONS
 
 
 def _bad_reply(message: str) -> ProtocolError:
