@@ -33,15 +33,26 @@ void child_ready(struct child *child)
     child->state = CHILD_READY;
 }
 
+static void forget_process(struct child *child)
+{
+    child->state = CHILD_NONE;
+    child->pid = 0;
+    child->stopped = false;
+}
+
 void child_end(struct child *child, uint64_t now, uint64_t answered)
 {
     bool was_ready = child->state == CHILD_READY || child->state == CHILD_LEAVING;
     bool useful = was_ready && (answered > 0 || now - child->born_at >= LIFE_LASTING);
-    child->state = CHILD_NONE;
-    child->pid = 0;
-    child->stopped = false;
+    forget_process(child);
     child->failures = useful ? 0 : child->failures + 1;
     child->retry_at = now + children_backoff(child->failures);
+}
+
+void child_end_killed(struct child *child, uint64_t now)
+{
+    forget_process(child);
+    child->retry_at = now;
 }
 
 bool child_due(const struct child *child, uint64_t now)

@@ -38,6 +38,8 @@ void child_begin(struct child *child, unsigned generation, uint64_t now);
 void child_ready(struct child *child);
 /* Its process is gone, after it had answered that many requests: sets the time of the next try. */
 void child_end(struct child *child, uint64_t now, uint64_t answered);
+/* Its process was killed from outside, which is no fault of its own: the next one is due at once. */
+void child_end_killed(struct child *child, uint64_t now);
 /* Whether a process should be asked for now. */
 bool child_due(const struct child *child, uint64_t now);
 

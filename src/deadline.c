@@ -1,7 +1,6 @@
 #include "deadline.h"
 
-/* In ns. */
-#define STOP_PATIENCE UINT64_C(200000000)
+#include "halt.h"
 
 static enum deadline_step enter(struct deadline *deadline, enum deadline_stage stage, uint64_t now,
                                 enum deadline_step step)
@@ -11,12 +10,9 @@ static enum deadline_step enter(struct deadline *deadline, enum deadline_stage s
     return step;
 }
 
-/* A call that sleeps in the kernel (in vfork, on a dead file server, under a debugger) takes no stop signal;
- * but with one pending it does not get back to its own code either, so that after a while the row is as good
- * as that of a stopped one. */
 static enum deadline_step decide_stopped(struct deadline *deadline, bool runs, bool stopped, uint64_t now)
 {
-    if (!stopped && now - deadline->since < STOP_PATIENCE)
+    if (!halt_is_over(stopped, deadline->since, now))
         return DEADLINE_DO_NOTHING;
     return runs ? enter(deadline, DEADLINE_KILLED, now, DEADLINE_DO_KILL)
                 : enter(deadline, DEADLINE_NONE, now, DEADLINE_DO_CONTINUE);

@@ -258,7 +258,7 @@ uint64_t deaths_take_over(struct seat *seat, int status)
     log_death(seat, &row, status);
     recover(seat, &row, status);
     seat->master->past_calls += row.calls;
-    return row.calls;
+    return row.calls + (row.claim != ROW_NO_CLAIM); /* it died over one */
 }
 
 void deaths_init(struct master *master)

@@ -76,12 +76,6 @@ static void on_forkserver(struct ev_loop *loop, ev_io *watcher, int events)
 
 /* --- start and end --- */
 
-void generation_kill_group(const struct master *master)
-{
-    if (master->forkserver.pid != 0) /* as long as it is not reaped, the group is no other's */
-        (void)kill(-master->forkserver.pid, SIGKILL); /* ESRCH: it has not come so far as to have a group */
-}
-
 void generation_end(struct master *master)
 {
     if (master->forkserver.pid == 0 || master->forkserver.control < 0)
@@ -89,7 +83,8 @@ void generation_end(struct master *master)
     ev_io_stop(master->loop, &master->forkserver.control_watcher);
     close(master->forkserver.control);
     master->forkserver.control = -1;
-    kill(master->forkserver.pid, SIGKILL);
+    if (kill(-master->forkserver.pid, SIGKILL) < 0) /* as long as it is not reaped, the group is no other's */
+        kill(master->forkserver.pid, SIGKILL);      /* it has not come so far as to have a group */
 }
 
 /* In the forked child, until exec: async-signal-safe calls only. */

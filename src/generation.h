@@ -11,9 +11,8 @@ int generation_start(struct master *master);
 void generation_read(struct master *master);
 /* The forkserver's process was reaped. Living workers go on; a new one is started when it is due. */
 void generation_died(struct master *master, int status);
-/* Kills the forkserver and all that it has forked: workers, births under way, what engines left behind. */
-void generation_kill_group(const struct master *master);
-/* Kills the forkserver; generation_died() follows when it is reaped. */
+/* Kills the forkserver and the births under way, whose processes are in its group; generation_died() follows
+ * when it is reaped. */
 void generation_end(struct master *master);
 
 #endif

@@ -95,10 +95,11 @@ static int somebody_listens(const struct sockaddr_un *address)
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0)
         return -1;
-    int connected =
-        connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN;
+    /* Anything but a refusal: a socket of another type, or of another user, may be alive. */
+    int listens =
+        connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED;
     close(probe);
-    return connected;
+    return listens;
 }
 
 static int remove_stale(const char *path, const struct sockaddr_un *address)

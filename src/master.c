@@ -156,14 +156,13 @@ static void kill_all(struct master *master)
     master->stop_at = clock_now() + KILL_TIMEOUT;
     stop_listening(master);
     supervise_signal(master, SIGKILL);
-    generation_kill_group(master);
     generation_end(master); /* births under way come to nothing */
 }
 
 static void begin_leaving(struct master *master)
 {
     master->state = MASTER_LEAVING;
-    master->stop_at = clock_now() + LEAVE_TIMEOUT;
+    master->leave_at = clock_now() + LEAVE_TIMEOUT;
     stop_listening(master);
     generation_end(master);
     supervise_leave(master);
@@ -196,13 +195,20 @@ static bool is_quiet(struct master *master, uint64_t now)
     return !slots_poll(&master->slots) || now >= master->quiet_at;
 }
 
+/* Workers that were told to leave had no calls; one may have begun in that very moment, and has its time. */
+static bool is_overdue(const struct master *master, uint64_t now)
+{
+    return now >= master->leave_at && (now >= master->stop_at || !supervise_any_running(master));
+}
+
 void master_look_at_stop(struct master *master)
 {
     uint64_t now = clock_now();
     bool leaving = master->state == MASTER_LEAVING;
     if (master->state == MASTER_STOPPING && is_quiet(master, now)) {
         begin_leaving(master);
-    } else if ((master->state == MASTER_STOPPING || leaving) && now >= master->stop_at) {
+    } else if ((master->state == MASTER_STOPPING && now >= master->stop_at) ||
+               (leaving && is_overdue(master, now))) {
         log_warn(leaving ? "workers do not leave: killed" : "calls still run after --stop-timeout: killed");
         kill_all(master);
     }

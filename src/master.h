@@ -76,6 +76,7 @@ struct master {
     enum master_state state;
     uint64_t started_at;
     uint64_t stop_at;  /* when patience with running calls ends */
+    uint64_t leave_at; /* when patience with workers that were told to leave ends */
     uint64_t quiet_at; /* when patience with requests that are merely refused ends */
     int lock;
     struct slots slots;

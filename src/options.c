@@ -16,9 +16,10 @@
 #include "clock.h"
 #include "frame.h"
 
-#define EXIT_USAGE      2
-#define WORKERS_MAX     448 /* two descriptors each in the master, below the first connection's number */
-#define CONNECTIONS_MAX 65536
+#define EXIT_USAGE        2
+#define WORKERS_MAX       448 /* two descriptors each in the master, below the first connection's number */
+#define CONNECTIONS_MAX   65536
+#define STALL_TIMEOUT_MIN (CLOCK_NS_PER_S / 4) /* the master looks every 100 ms */
 
 static const char help_text[] =
     "Usage: cohabd [options] ENGINE [-- engine arguments]\n"
@@ -36,8 +37,7 @@ static const char help_text[] =
     "to\n"
     "                          end itself; then it is killed (0.1)\n"
     "  --stall-timeout S       longest time that a worker may sit on a connection without going on (1)\n"
-    "  --io-timeout S          longest time without a byte in the middle of a frame, and for each 64K of it "
-    "(0.5)\n"
+    "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
     "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
     "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
     "  --crash-dir DIR         reserved: must be a directory that can be written to; not used in this "
@@ -228,6 +228,8 @@ static void set_option(struct options *options, int id, const char *value)
         break;
     case OPTION_STALL_TIMEOUT:
         options->stall_timeout = parse_seconds(id, value, false);
+        if (options->stall_timeout < STALL_TIMEOUT_MIN)
+            usage_error("--stall-timeout takes at least 0.25 seconds, not '%s'", value);
         break;
     case OPTION_IO_TIMEOUT:
         options->io_timeout = parse_seconds(id, value, false);

@@ -10,7 +10,7 @@ static struct recovery_plan plan(enum recovery_action action)
 static struct recovery_plan answer(const struct recovery_facts *facts, enum recovery_answer answer,
                                    uint32_t msgid)
 {
-    bool pipelined = facts->row.received != facts->frame_size;
+    bool pipelined = facts->frame_size == 0 || facts->row.received != facts->frame_size;
     return (struct recovery_plan){
         .action = pipelined ? RECOVERY_CLOSE : RECOVERY_REARM, .answer = answer, .msgid = msgid};
 }

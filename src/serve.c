@@ -15,8 +15,10 @@
 
 /* The first receive takes up to this much: a small frame whole, and what is pipelined behind it. */
 #define FIRST_RECEIVE (64u << 10)
-/* Bytes that a frame must bring in an io_timeout, on average. */
-#define SLOWEST (64u << 10)
+/* However steadily its bytes come, a frame has this many io_timeouts, and one more for each SLOWEST bytes of
+ * it. */
+#define FRAME_TIMEOUTS 20u
+#define SLOWEST        (64u << 10)
 /* A buffer that held more than this gives the pages behind it back. */
 #define BUFFER_KEPT (1u << 20)
 
@@ -76,14 +78,14 @@ static size_t next_receive_size(const struct server *server)
     return FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer) - server->received;
 }
 
-/* A client that sends a byte now and then must not hold a worker: an io_timeout for the frame, and one for
- * each SLOWEST bytes of it. *since is when the waiting began, 0 at first. */
+/* A client that sends a byte now and then must not hold a worker for ever. *since is when the waiting began,
+ * 0 at first. */
 static bool is_too_slow(const struct server *server, uint64_t *since)
 {
     uint64_t now = clock_now();
     if (*since == 0)
         *since = now;
-    return now - *since > server->options->io_timeout * (1 + server->received / SLOWEST);
+    return (now - *since) / server->options->io_timeout >= FRAME_TIMEOUTS + server->received / SLOWEST;
 }
 
 /* Waits for the rest of a frame whose beginning has come. An io_timeout without a byte ends the wait with

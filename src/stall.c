@@ -1,5 +1,7 @@
 #include "stall.h"
 
+#include "halt.h"
+
 /* A look that comes later than this after the one before it (the master looks every 100 ms at least) says
  * that the master itself was held up, and perhaps everything with it. In ns. */
 #define LATE_AT_MOST UINT64_C(500000000)
@@ -19,12 +21,11 @@ static bool is_unchanged(const struct stall *stall, const struct row_view *row, 
            row->state == stall->state;
 }
 
-static enum stall_step decide(struct stall *stall, bool unchanged, bool stopped)
+static enum stall_step decide(struct stall *stall, bool unchanged, bool stopped, uint64_t now)
 {
-    if (!stopped)
+    if (!halt_is_over(stopped, stall->looked_at, now))
         return STALL_DO_NOTHING;
-    stall->stopping = false;
-    stall->stuck_for = 0;
+    *stall = (struct stall){0};
     return unchanged ? STALL_DO_KILL : STALL_DO_CONTINUE;
 }
 
@@ -33,7 +34,7 @@ enum stall_step stall_look(struct stall *stall, const struct row_view *row, bool
 {
     bool unchanged = is_unchanged(stall, row, stopped);
     if (stall->stopping)
-        return decide(stall, unchanged, stopped);
+        return decide(stall, unchanged, stopped, now);
     uint64_t elapsed = now - stall->looked_at;
     uint64_t late = limit / 2 < LATE_AT_MOST ? limit / 2 : LATE_AT_MOST;
     stall->stuck_for = unchanged && elapsed <= late ? stall->stuck_for + elapsed : 0;
@@ -44,5 +45,5 @@ enum stall_step stall_look(struct stall *stall, const struct row_view *row, bool
     if (stall->stuck_for < limit)
         return STALL_DO_NOTHING;
     stall->stopping = true;
-    return stopped ? decide(stall, unchanged, stopped) : STALL_DO_STOP;
+    return stopped ? decide(stall, unchanged, stopped, now) : STALL_DO_STOP;
 }

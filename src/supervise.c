@@ -135,16 +135,21 @@ void supervise_births(struct master *master)
 }
 
 /* A birth that came to nothing: the process never introduced itself, or is gone already. */
-static void end_birth(struct seat *seat, const char *why)
+static void log_lost_birth(const struct seat *seat, const char *why)
 {
     char label[LABEL_SIZE];
-    struct master *master = seat->master;
-    if (supervise_wants_births(master))
+    if (supervise_wants_births(seat->master))
         log_error("%s could not start: %s", seat_label(seat, label), why);
+}
+
+/* A birth that came to nothing: the process never introduced itself, or could not be asked for. */
+static void end_birth(struct seat *seat, const char *why)
+{
+    log_lost_birth(seat, why);
     release_seat(seat);
     child_end(&seat->child, clock_now(), 0);
-    if (master->state == MASTER_STARTING)
-        master_abandon(master);
+    if (seat->master->state == MASTER_STARTING)
+        master_abandon(seat->master);
 }
 
 /* --- messages --- */
@@ -212,9 +217,12 @@ static void read_messages(struct seat *seat)
 {
     struct ipc_message message;
     int result = 1;
-    while (seat->control >= 0 && (result = ipc_receive(seat->control, &message, MSG_DONTWAIT)) == 1) {
+    while (seat->control >= 0 && (result = ipc_receive(seat->control, &message, MSG_DONTWAIT)) != 0) {
+        if (result < 0 && errno != EPROTO) /* an engine's rubbish is dropped */
+            break;
         ipc_close_descriptors(&message);
-        handle_message(seat, &message);
+        if (result == 1)
+            handle_message(seat, &message);
     }
     if (result == 0)
         close_control(seat);
@@ -248,18 +256,15 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
 static bool is_stopped(const struct seat *seat)
 {
     char path[64], line[256];
-    bool stopped = false;
     if (!seat->child.stopped)
         return false;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)seat->child.pid);
     FILE *file = fopen(path, "re");
-    if (file && fgets(line, sizeof(line), file)) {
-        const char *state = strrchr(line, ')'); /* "4711 (cohab: worker) T ..." */
-        stopped = state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
-    }
-    if (file)
-        fclose(file);
-    return stopped;
+    if (!file)
+        return true; /* no /proc to see it in */
+    const char *state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL; /* "4711 (name) T ..." */
+    fclose(file);
+    return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
 }
 
 static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
@@ -341,8 +346,8 @@ static void check_births(struct master *master, uint64_t now)
         end_birth(seat, "no process came into being for 10 s");
         hangs = true;
     }
-    if (hangs && master->forkserver.pid != 0)
-        kill(master->forkserver.pid, SIGKILL); /* its death is reaped */
+    if (hangs)
+        generation_end(master);
 }
 
 bool supervise_look(struct master *master)
@@ -357,18 +362,30 @@ bool supervise_look(struct master *master)
 
 /* --- deaths --- */
 
+static void end_process(struct seat *seat, int status, uint64_t answered)
+{
+    bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+    release_seat(seat);
+    if (killed)
+        child_end_killed(&seat->child, clock_now());
+    else
+        child_end(&seat->child, clock_now(), answered);
+}
+
 static void bury(struct seat *seat, int status)
 {
+    char how[64];
+    uint64_t answered = 0;
     read_messages(seat); /* a connection that it closed is on record there alone */
     if (seat->child.state == CHILD_STARTING) {
-        char how[64];
         deaths_describe_status(status, how, sizeof(how));
-        end_birth(seat, how);
-        return;
+        log_lost_birth(seat, how);
+    } else {
+        answered = deaths_take_over(seat, status);
     }
-    uint64_t answered = deaths_take_over(seat, status);
-    release_seat(seat);
-    child_end(&seat->child, clock_now(), answered);
+    end_process(seat, status, answered);
+    if (seat->master->state == MASTER_STARTING)
+        master_abandon(seat->master);
 }
 
 static struct seat *find_seat(struct master *master, pid_t pid)

@@ -188,6 +188,7 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
 {
     char words[32];
     close(FD_FORKSERVER);
+    setpgid(0, 0); /* what the forkserver's group then holds is births that never came so far */
     snprintf(words, sizeof(words), "worker %u ", birth->number);
     title_set(words);
     title_set_suffix("starting");

@@ -24,6 +24,7 @@ def pytest_configure() -> None:
     for program in (COHABD, COHAB):
         if not program.exists():
             raise pytest.UsageError(f"{program} does not exist: build first, or set COHAB_BUILD_DIR")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends the run does not end its servers
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

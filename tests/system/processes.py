@@ -98,6 +98,18 @@ def descriptors_of(pid: int) -> list[str]:
     return sorted(found)
 
 
+def settled_descriptors(pid: int) -> list[str]:
+    """The same, once it stays the same: `cohab status` leaves a connection behind for a moment."""
+    seen = [descriptors_of(pid)]
+
+    def settled() -> bool:
+        seen.append(descriptors_of(pid))
+        return len(seen) > 10 and all(one == seen[-1] for one in seen[-10:])
+
+    wait_until(settled, what="descriptors that stay the same")
+    return seen[-1]
+
+
 def private_memory(pid: int) -> int:
     """Anonymous memory of the process in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

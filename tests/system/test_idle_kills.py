@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 
 import pytest
 from conftest import StartServer
 from harness import Server
-from processes import children_of, title_of, wait_until
+from processes import children_of, signal_quietly, title_of, wait_until
 from wire import ConnectionEnded
 
 ROUNDS = 300
@@ -58,9 +57,9 @@ class Asker:
 def kill_and_ask(asker: Asker, victim: int, turn: int, ask_first: bool) -> str:
     if ask_first:
         asker.ask(turn)
-        os.kill(victim, signal.SIGKILL)
+        signal_quietly(victim, signal.SIGKILL)
     else:
-        os.kill(victim, signal.SIGKILL)
+        signal_quietly(victim, signal.SIGKILL)
         asker.ask(turn)
     return asker.outcome()
 
@@ -103,7 +102,7 @@ def test_all_idle_workers_but_one_are_killed_with_a_burst(start: StartServer) ->
         for asker in askers:
             asker.ask(turn)
         for pid in idle[1:]:
-            os.kill(pid, signal.SIGKILL)
+            signal_quietly(pid, signal.SIGKILL)
         kills += 3
         errors += sum(asker.outcome() != "" for asker in askers)
         assert errors <= kills

@@ -32,9 +32,9 @@ def test_request_and_stop_together(start: StartServer, ask_first: bool) -> None:
         meta = deadline_in(1.0)  # for the case that it is stopped in the call
         if ask_first:
             raw.ask("echo", turn, meta=meta)
-            os.kill(victim, signal.SIGSTOP)
+            signal_quietly(victim, signal.SIGSTOP)
         else:
-            os.kill(victim, signal.SIGSTOP)
+            signal_quietly(victim, signal.SIGSTOP)
             raw.ask("echo", turn, meta=meta)
         try:
             reply = raw.receive()

@@ -12,7 +12,14 @@ import cohab
 import pytest
 from conftest import StartServer
 from harness import Server
-from processes import children_of, descriptors_of, private_memory, title_of, wait_until
+from processes import (
+    children_of,
+    descriptors_of,
+    private_memory,
+    settled_descriptors,
+    title_of,
+    wait_until,
+)
 
 CALLS = 100_000
 THREADS = 16
@@ -110,7 +117,7 @@ def test_storm(start: StartServer) -> None:
         with pytest.raises(cohab.EngineCrashed):
             client.call("crash")
     settle(server, client)
-    descriptors, memory = descriptors_of(server.pid), private_memory(server.pid)
+    descriptors, memory = settled_descriptors(server.pid), private_memory(server.pid)
 
     client = new_client(server)
     killer = Killer(server)

@@ -12,10 +12,10 @@
 
 #define MS UINT64_C(1000000)
 
-static void test_backoff_doubles_to_five_seconds(void **state)
+static void test_backoff_starts_after_three_failures(void **state)
 {
     (void)state;
-    static const uint64_t expected_ms[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
+    static const uint64_t expected_ms[] = {0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
     for (unsigned i = 0; i < sizeof(expected_ms) / sizeof(*expected_ms); i++)
         assert_int_equal(children_backoff(i), expected_ms[i] * MS);
     assert_int_equal(children_backoff(64), 5000 * MS);
@@ -56,62 +56,103 @@ static void test_only_a_missing_process_is_due(void **state)
     }
 }
 
-static void test_a_worker_that_served_is_replaced_at_once(void **state)
+/* Which processes were of use: those that were ready, and lived for a second or answered a request. */
+static void test_what_is_a_failure(void **state)
 {
     (void)state;
-    static const enum child_state served[] = {CHILD_READY, CHILD_LEAVING};
-    for (size_t i = 0; i < sizeof(served) / sizeof(*served); i++) {
+    static const struct {
+        enum child_state state;
+        uint64_t life_ns, answered;
+        bool failure;
+    } ends[] = {
+        {CHILD_STARTING, 0, 0, true},
+        {CHILD_STARTING, 3600000 * MS, 0, true}, /* a start() that took an hour to fail */
+        {CHILD_STARTING, 3600000 * MS, 1, true},
+        {CHILD_READY, 0, 0, true},
+        {CHILD_READY, 1000 * MS - 1, 0, true},
+        {CHILD_READY, 1000 * MS, 0, false},
+        {CHILD_READY, 0, 1, false},
+        {CHILD_READY, 3600000 * MS, UINT64_MAX, false},
+        {CHILD_LEAVING, 0, 0, true},
+        {CHILD_LEAVING, 1000 * MS - 1, 0, true},
+        {CHILD_LEAVING, 1000 * MS, 0, false},
+        {CHILD_LEAVING, 0, 1, false},
+    };
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+        for (unsigned before = 0; before < 12; before++) {
+            struct child child = {.number = 1, .failures = before};
+            uint64_t born = 12345 * MS, end = born + ends[i].life_ns;
+            unsigned failures = ends[i].failure ? before + 1 : 0;
+            child_begin(&child, 1, born);
+            child.state = ends[i].state;
+            child_end(&child, end, ends[i].answered);
+            assert_int_equal(child.failures, failures);
+            assert_int_equal(child.retry_at, end + children_backoff(failures));
+        }
+    }
+}
+
+static void test_an_end_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const enum child_state states[] = {CHILD_STARTING, CHILD_READY, CHILD_LEAVING};
+    for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
         struct child child = {.number = 1};
         child_begin(&child, 1, 10);
-        child_ready(&child);
-        assert_int_equal(child.state, CHILD_READY);
-        child.state = served[i];
+        child.state = states[i];
         child.pid = 77;
         child.stopped = true;
-        assert_true(child_end(&child, 1000));
+        child_end(&child, 1000, i);
         assert_int_equal(child.state, CHILD_NONE);
         assert_int_equal(child.pid, 0);
         assert_false(child.stopped);
-        assert_int_equal(child.failures, 0);
-        assert_int_equal(child.retry_at, 0);
-        assert_true(child_due(&child, 1000));
+        assert_true(child_due(&child, 1000)); /* the first failure is free */
     }
 }
 
-static void test_births_that_fail_wait_longer_and_longer(void **state)
+static void test_failures_in_a_row_wait_longer_and_longer(void **state)
 {
     (void)state;
-    struct child child = {.number = 1};
-    uint64_t now = 1000;
-    for (unsigned failures = 1; failures < 20; failures++) {
-        assert_true(child_due(&child, now));
-        child_begin(&child, 1, now);
-        assert_false(child_end(&child, now + 3));
-        assert_int_equal(child.failures, failures);
-        assert_int_equal(child.retry_at, now + 3 + children_backoff(failures));
-        now = child.retry_at;
-        assert_false(child_due(&child, now - 1));
-        assert_true(child_due(&child, now));
+    for (int ready = 0; ready < 2; ready++) {
+        struct child child = {.number = 1};
+        uint64_t now = 1000;
+        for (unsigned failures = 1; failures < 20; failures++) {
+            assert_true(child_due(&child, now));
+            child_begin(&child, 1, now);
+            if (ready)
+                child_ready(&child);
+            child_end(&child, now + 3, 0);
+            assert_int_equal(child.failures, failures);
+            assert_int_equal(child.retry_at, now + 3 + children_backoff(failures));
+            assert_int_equal(child_due(&child, now + 3), failures <= 3);
+            now = child.retry_at;
+            assert_false(child_due(&child, now - 1));
+            assert_true(child_due(&child, now));
+        }
+        assert_int_equal(child.birth, 19);
     }
-    assert_int_equal(child.birth, 19);
 }
 
-static void test_readiness_forgets_failures(void **state)
+/* An engine that crashes at its first request is ready each time. */
+static void test_readiness_alone_forgets_no_failures(void **state)
 {
     (void)state;
-    struct child child = {.number = 1};
-    for (unsigned i = 0; i < 5; i++) {
-        child_begin(&child, 1, 0);
-        child_end(&child, 0);
-    }
+    struct child child = {.number = 1, .failures = 5};
     child_begin(&child, 1, 0);
     child_ready(&child);
+    assert_int_equal(child.state, CHILD_READY);
+    assert_int_equal(child.failures, 5);
+    child_end(&child, 7, 0);
+    assert_int_equal(child.failures, 6);
+    assert_int_equal(child.retry_at, 7 + 400 * MS);
+    child_begin(&child, 1, 500 * MS);
+    child_ready(&child);
+    child_end(&child, 500 * MS + 7, 1);
     assert_int_equal(child.failures, 0);
-    assert_true(child_end(&child, 7));
-    assert_true(child_due(&child, 7));
-    child_begin(&child, 1, 7);
-    assert_false(child_end(&child, 7));
-    assert_int_equal(child.retry_at, 7 + 100 * MS);
+    assert_true(child_due(&child, 500 * MS + 7));
+    child_begin(&child, 1, 501 * MS);
+    child_end(&child, 501 * MS, 0);
+    assert_int_equal(child.failures, 1);
 }
 
 static void test_births_tell_successors_apart(void **state)
@@ -125,7 +166,7 @@ static void test_births_tell_successors_apart(void **state)
         last = child.birth;
         if (i % 3)
             child_ready(&child);
-        child_end(&child, i);
+        child_end(&child, i, i % 2);
         assert_int_equal(child.birth, last);
     }
 }
@@ -150,13 +191,14 @@ static void test_labels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_backoff_doubles_to_five_seconds),
+        cmocka_unit_test(test_backoff_starts_after_three_failures),
         cmocka_unit_test(test_a_new_child_is_due_at_once),
         cmocka_unit_test(test_beginning),
         cmocka_unit_test(test_only_a_missing_process_is_due),
-        cmocka_unit_test(test_a_worker_that_served_is_replaced_at_once),
-        cmocka_unit_test(test_births_that_fail_wait_longer_and_longer),
-        cmocka_unit_test(test_readiness_forgets_failures),
+        cmocka_unit_test(test_what_is_a_failure),
+        cmocka_unit_test(test_an_end_leaves_nothing_behind),
+        cmocka_unit_test(test_failures_in_a_row_wait_longer_and_longer),
+        cmocka_unit_test(test_readiness_alone_forgets_no_failures),
         cmocka_unit_test(test_births_tell_successors_apart),
         cmocka_unit_test(test_labels),
     };

@@ -9,7 +9,8 @@
 #include "deadline.h"
 #include "random.h"
 
-#define GRACE UINT64_C(100)
+#define GRACE    UINT64_C(100)
+#define PATIENCE UINT64_C(200000000) /* with a stop that does not take effect */
 
 /* --- one worker and its clock --- */
 
@@ -27,6 +28,8 @@ static void expect(struct deadline *deadline, const struct row_view *row, bool s
 {
     assert_int_equal(deadline_next(deadline, row, stopped, now, GRACE), step);
 }
+
+#define STOPPED_AT (1000 + 2 * GRACE) /* when climb() has it sent SIGSTOP */
 
 /* Request 5 with deadline 1000, looked at until it is `stage`; the next step is due at the time returned. */
 static uint64_t climb(struct deadline *deadline, enum deadline_stage stage)
@@ -165,6 +168,10 @@ static void expect_continue(const struct row_view *row)
            row->valid && row->state == ROW_RUNNING && now + 11 * GRACE >= row->deadline
                ? DEADLINE_DO_FLAG
                : DEADLINE_DO_NOTHING);
+    climb(&deadline, DEADLINE_STOPPING);
+    expect(&deadline, row, false, STOPPED_AT + PATIENCE - 1, DEADLINE_DO_NOTHING);
+    expect(&deadline, row, false, STOPPED_AT + PATIENCE, DEADLINE_DO_CONTINUE);
+    assert_int_equal(deadline.stage, DEADLINE_NONE);
 }
 
 static void test_over_by_the_time_it_is_stopped(void **state)
@@ -185,6 +192,46 @@ static void test_over_by_the_time_it_is_stopped(void **state)
     row = running(5, 1000);
     row.valid = false;
     expect_continue(&row);
+}
+
+/* --- a call that takes no stop: it sleeps in the kernel, or is being traced --- */
+
+static void test_a_stop_without_effect_is_waited_for(void **state)
+{
+    (void)state;
+    struct deadline deadline;
+    struct row_view row = running(5, 1000);
+    climb(&deadline, DEADLINE_STOPPING);
+    for (uint64_t waited = 0; waited < PATIENCE; waited += PATIENCE / 10)
+        expect(&deadline, &row, false, STOPPED_AT + waited, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, STOPPED_AT + PATIENCE - 1, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, STOPPED_AT + PATIENCE, DEADLINE_DO_KILL);
+    expect(&deadline, &row, false, STOPPED_AT + 2 * PATIENCE, DEADLINE_DO_NOTHING);
+}
+
+static void test_a_stop_takes_effect_at_the_last_moment(void **state)
+{
+    (void)state;
+    struct deadline deadline;
+    struct row_view row = running(5, 1000), next = running(6, UINT64_MAX);
+    climb(&deadline, DEADLINE_STOPPING);
+    expect(&deadline, &row, true, STOPPED_AT + PATIENCE - 1, DEADLINE_DO_KILL);
+    climb(&deadline, DEADLINE_STOPPING);
+    expect(&deadline, &next, true, STOPPED_AT + PATIENCE - 1, DEADLINE_DO_CONTINUE);
+}
+
+/* The patience counts from the stop, however long the stages before it took; the grace has no part in it. */
+static void test_patience_counts_from_the_stop(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, false, 10 * PATIENCE, DEADLINE_DO_FLAG);
+    expect(&deadline, &row, false, 20 * PATIENCE, DEADLINE_DO_SIGNAL);
+    expect(&deadline, &row, false, 30 * PATIENCE, DEADLINE_DO_STOP);
+    expect(&deadline, &row, false, 30 * PATIENCE + GRACE, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 31 * PATIENCE - 1, DEADLINE_DO_NOTHING);
+    expect(&deadline, &row, false, 31 * PATIENCE, DEADLINE_DO_KILL);
 }
 
 /* --- stopped by others --- */
@@ -226,7 +273,7 @@ struct world {
 struct history {
     uint64_t flagged, flagged_at; /* the last request that was flagged, and when */
     uint64_t signalled, signalled_at;
-    uint64_t stop_for; /* the request for which a stop is out; 0: none */
+    uint64_t stop_for, stop_at; /* the request for which a stop is out; 0: none */
 };
 
 static enum deadline_step demanded(const struct world *world, const struct history *history)
@@ -235,7 +282,7 @@ static enum deadline_step demanded(const struct world *world, const struct histo
     uint64_t request = world->row.request;
     if (world->killed)
         return DEADLINE_DO_NOTHING;
-    if (history->stop_for && !world->stopped)
+    if (history->stop_for && !world->stopped && world->now < history->stop_at + PATIENCE)
         return DEADLINE_DO_NOTHING;
     if (history->stop_for)
         return runs && request == history->stop_for ? DEADLINE_DO_KILL : DEADLINE_DO_CONTINUE;
@@ -265,6 +312,7 @@ static void carry_out(struct world *world, struct history *history, enum deadlin
         break;
     case DEADLINE_DO_STOP:
         history->stop_for = request;
+        history->stop_at = world->now;
         break;
     case DEADLINE_DO_KILL:
         world->killed = true;
@@ -289,13 +337,23 @@ static void let_work(struct world *world, struct random *random)
     }
 }
 
+/* A while, or just to one side or the other of where patience ends. */
+static void let_pass(struct world *world, const struct history *history, struct random *random)
+{
+    uint64_t verdict = history->stop_at + PATIENCE;
+    world->now += random_below(random, 60);
+    if (history->stop_for && world->now < verdict - 1 && random_below(random, 4) == 0)
+        world->now = verdict - random_below(random, 2);
+}
+
 static void let_happen(struct world *world, const struct history *history, struct random *random)
 {
-    world->now += random_below(random, 60);
+    bool takes_no_stop = history->stop_for % 2;
+    let_pass(world, history, random);
     bool stuck = world->row.state == ROW_RUNNING && random_below(random, 16);
     for (unsigned i = random_below(random, 8); i > 0 && !stuck && !world->stopped; i--)
         let_work(world, random);
-    if (history->stop_for && random_below(random, 2))
+    if (history->stop_for && !takes_no_stop && random_below(random, 2))
         world->stopped = true;
     if (random_below(random, 64) == 0)
         world->stopped = true;
@@ -303,7 +361,7 @@ static void let_happen(struct world *world, const struct history *history, struc
         world->stopped = false;
 }
 
-static void walk(uint64_t seed, unsigned seen[DEADLINE_DO_CONTINUE + 1])
+static void walk(uint64_t seed, unsigned seen[2][DEADLINE_DO_CONTINUE + 1])
 {
     struct random random = {seed};
     struct deadline deadline = {0};
@@ -315,7 +373,7 @@ static void walk(uint64_t seed, unsigned seen[DEADLINE_DO_CONTINUE + 1])
         assert_int_equal(step, demanded(&world, &history));
         if (step != DEADLINE_DO_NOTHING && step != DEADLINE_DO_CONTINUE)
             assert_int_equal(deadline.request, world.row.request);
-        seen[step]++;
+        seen[world.stopped][step]++;
         carry_out(&world, &history, step);
     }
 }
@@ -323,11 +381,12 @@ static void walk(uint64_t seed, unsigned seen[DEADLINE_DO_CONTINUE + 1])
 static void test_random_walks(void **state)
 {
     (void)state;
-    unsigned seen[DEADLINE_DO_CONTINUE + 1] = {0};
-    for (uint64_t seed = 1; seed <= 300; seed++)
+    unsigned seen[2][DEADLINE_DO_CONTINUE + 1] = {{0}};
+    for (uint64_t seed = 1; seed <= 1000; seed++)
         walk(seed, seen);
     for (int step = DEADLINE_DO_NOTHING; step <= DEADLINE_DO_CONTINUE; step++)
-        assert_in_range(seen[step], 30, 1000000);
+        for (int stopped = 0; stopped < 2; stopped++)
+            assert_in_range(seen[stopped][step], 30, 10000000);
 }
 
 int main(void)
@@ -341,6 +400,9 @@ int main(void)
         cmocka_unit_test(test_the_next_request_is_late_too),
         cmocka_unit_test(test_a_request_that_is_over_is_left_alone),
         cmocka_unit_test(test_over_by_the_time_it_is_stopped),
+        cmocka_unit_test(test_a_stop_without_effect_is_waited_for),
+        cmocka_unit_test(test_a_stop_takes_effect_at_the_last_moment),
+        cmocka_unit_test(test_patience_counts_from_the_stop),
         cmocka_unit_test(test_a_stop_by_others_changes_nothing_before_the_stop),
         cmocka_unit_test(test_an_idle_worker_stopped_by_others_is_left_alone),
         cmocka_unit_test(test_random_walks),

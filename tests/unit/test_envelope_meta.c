@@ -79,6 +79,12 @@ static void test_deadlines(void **state)
     expect_deadline(BYTES("\x81" DEADLINE "\xcf\x01\x02\x03\x04\x05\x06\x07\x08"),
                     UINT64_C(0x102030405060708));
     expect_deadline(BYTES("\x81" DEADLINE "\xcf\xff\xff\xff\xff\xff\xff\xff\xff"), UINT64_MAX);
+    expect_deadline(BYTES("\x81" DEADLINE "\xd0\x7f"), 127);
+    expect_deadline(BYTES("\x81" DEADLINE "\xd1\x7f\xff"), 0x7fff);
+    expect_deadline(BYTES("\x81" DEADLINE "\xd2\x01\x02\x03\x04"), 0x1020304);
+    expect_deadline(BYTES("\x81" DEADLINE "\xd3\x01\x02\x03\x04\x05\x06\x07\x08"),
+                    UINT64_C(0x102030405060708));
+    expect_deadline(BYTES("\x81" DEADLINE "\xd3\x7f\xff\xff\xff\xff\xff\xff\xff"), INT64_MAX);
     expect_deadline(BYTES("\x81\xd9\x08\x64"
                           "eadline\x05"),
                     5);
@@ -91,6 +97,10 @@ static void test_deadlines_that_are_none(void **state)
 {
     (void)state;
     expect(BYTES("\x81" DEADLINE "\xff"), ENVELOPE_BAD_REQUEST);
+    expect(BYTES("\x81" DEADLINE "\xd0\x80"), ENVELOPE_BAD_REQUEST);
+    expect(BYTES("\x81" DEADLINE "\xd1\x80\0"), ENVELOPE_BAD_REQUEST);
+    expect(BYTES("\x81" DEADLINE "\xd2\xff\xff\xff\xfe"), ENVELOPE_BAD_REQUEST);
+    expect(BYTES("\x81" DEADLINE "\xd3\x80\0\0\0\0\0\0\0"), ENVELOPE_BAD_REQUEST);
     expect(BYTES("\x81" DEADLINE "\xd3\xff\xff\xff\xff\xff\xff\xff\xff"), ENVELOPE_BAD_REQUEST);
     expect(BYTES("\x81" DEADLINE "\xcb\x3f\xf0\0\0\0\0\0\0"), ENVELOPE_BAD_REQUEST);
     expect(BYTES("\x81" DEADLINE "\xa1"
@@ -113,6 +123,7 @@ static void test_timeouts(void **state)
     expect_timeout(BYTES("\x81" TIMEOUT "\x1e"), 30);
     expect_timeout(BYTES("\x81" TIMEOUT "\xcd\x01\x2c"), 300);
     expect_timeout(BYTES("\x81" TIMEOUT "\xcf\xff\xff\xff\xff\xff\xff\xff\xff"), 18446744073709551616.0);
+    expect_timeout(BYTES("\x81" TIMEOUT "\xd1\x01\x2c"), 300);
     expect_timeout(BYTES("\x82" TIMEOUT "\x01" TIMEOUT "\x02"), 2);
 }
 
@@ -128,6 +139,7 @@ static void test_timeouts_that_are_none(void **state)
     expect(BYTES("\x81" TIMEOUT "\xcb\xff\xf0\0\0\0\0\0\0"), ENVELOPE_BAD_REQUEST); /* -infinity */
     expect(BYTES("\x81" TIMEOUT "\xff"), ENVELOPE_BAD_REQUEST);
     expect(BYTES("\x81" TIMEOUT "\xd0\xff"), ENVELOPE_BAD_REQUEST);
+    expect(BYTES("\x81" TIMEOUT "\xd3\xff\xff\xff\xff\xff\xff\xff\xff"), ENVELOPE_BAD_REQUEST);
     expect(BYTES("\x81" TIMEOUT "\xa1"
                  "1"),
            ENVELOPE_BAD_REQUEST);

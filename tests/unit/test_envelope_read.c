@@ -137,12 +137,13 @@ static void test_every_form_of_the_headers(void **state)
         const char *bytes;
         size_t size;
     } outer[] = {{BYTES("\x94")}, {BYTES("\xdc\0\4")}, {BYTES("\xdd\0\0\0\4")}},
-      type[] = {{BYTES("\0")}, {BYTES("\xcc\0")}, {BYTES("\xcd\0\0")}, {BYTES("\xce\0\0\0\0")}},
+      type[] = {{BYTES("\0")},           {BYTES("\xcc\0")}, {BYTES("\xcd\0\0")},
+                {BYTES("\xce\0\0\0\0")}, {BYTES("\xd0\0")}, {BYTES("\xd1\0\0")}},
       method[] = {{BYTES("\xa2me")}, {BYTES("\xd9\2me")}, {BYTES("\xda\0\2me")}, {BYTES("\xdb\0\0\0\2me")}},
       params[] = {{BYTES("\x91\5")}, {BYTES("\xdc\0\1\5")}, {BYTES("\xdd\0\0\0\1\5")}};
-    for (unsigned i = 0; i < 3 * 4 * 4 * 3; i++) {
+    for (unsigned i = 0; i < 3 * 6 * 4 * 3; i++) {
         struct body body = {.size = 0};
-        unsigned o = i % 3, t = i / 3 % 4, m = i / 12 % 4, p = i / 48;
+        unsigned o = i % 3, t = i / 3 % 6, m = i / 18 % 4, p = i / 72;
         add(&body, outer[o].bytes, outer[o].size);
         add(&body, type[t].bytes, type[t].size);
         add(&body, "\x07", 1);
@@ -180,10 +181,24 @@ static void test_msgids(void **state)
         {BYTES("\xcf\xff\xff\xff\xff\xff\xff\xff\xff"), -1},
         {BYTES("\xff"), -1},
         {BYTES("\xe0"), -1},
+        {BYTES("\xd0\0"), 0},
+        {BYTES("\xd0\x7f"), 127},
+        {BYTES("\xd1\x7f\xff"), 32767},
+        {BYTES("\xd2\0\0\0\7"), 7},
+        {BYTES("\xd2\x7f\xff\xff\xff"), INT32_MAX},
+        {BYTES("\xd3\0\0\0\0\0\0\0\0"), 0},
+        {BYTES("\xd3\0\0\0\0\x80\0\0\0"), UINT32_C(0x80000000)},
+        {BYTES("\xd3\0\0\0\0\xff\xff\xff\xff"), UINT32_MAX},
+        {BYTES("\xd3\0\0\0\1\0\0\0\0"), -1},
+        {BYTES("\xd3\x7f\xff\xff\xff\xff\xff\xff\xff"), -1},
         {BYTES("\xd0\xff"), -1},
+        {BYTES("\xd0\x80"), -1},
         {BYTES("\xd1\xff\xff"), -1},
+        {BYTES("\xd1\x80\0"), -1},
+        {BYTES("\xd2\xff\xff\xff\xff"), -1},
         {BYTES("\xd2\x80\0\0\0"), -1},
         {BYTES("\xd3\xff\xff\xff\xff\xff\xff\xff\xff"), -1},
+        {BYTES("\xd3\x80\0\0\0\0\0\0\7"), -1},
         {BYTES("\xca\x3f\x80\0\0"), -1},
         {BYTES("\xcb\x3f\xf0\0\0\0\0\0\0"), -1},
         {BYTES("\xc0"), -1},
@@ -226,6 +241,7 @@ static void test_truncated_and_trailing(void **state)
         {BYTES("\x94\x00\xce\0\0\0\7\xd9\4ping\xdc\0\1\xcd\1\2"), 7},
         {BYTES("\xdd\0\0\0\4\xcf\0\0\0\0\0\0\0\0\xcf\0\0\0\0\0\0\0\7\xdb\0\0\0\4ping\xdd\0\0\0\1\xc4\2ab"),
          23},
+        {BYTES("\x94\xd0\0\xd3\0\0\0\0\0\0\0\7\xa4ping\x90"), 12},
         {BYTES("\x95\x00\x07\xa4ping\x93\1\xa1x\xcb\0\0\0\0\0\0\0\0\x80"), 3},
         {BYTES("\x95\x00\x07\xa4ping\x91\x81\1\2\x84\xa7timeout\xca\0\0\0\0\xa7unknown\x93\1\2\3\x91\1\5\xa8"
                "deadline\xcd\1\2"),

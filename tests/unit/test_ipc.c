@@ -134,6 +134,7 @@ static void test_fields_arrive_both_ways(void **state)
         assert_int_equal(got.number, 17);
         assert_int_equal(got.claim, UINT64_C(0xfedcba9876543210));
         assert_int_equal(got.text_size, 0);
+        assert_string_equal(got.text, "");
         assert_int_equal(got.descriptor_count, 0);
         assert_int_equal(got.sender, 0);
     }
@@ -347,12 +348,15 @@ static void test_text_without_an_end(void **state)
 {
     (void)state;
     struct fixture fixture;
-    struct ipc_message got, message = {.type = IPC_START_FAILED, .text_size = IPC_TEXT_SIZE};
     set_up(&fixture, 1);
-    memset(message.text, 'x', IPC_TEXT_SIZE);
-    send_raw(fixture.pair[1], &message, HEADER_SIZE + IPC_TEXT_SIZE, -1, 0);
-    assert_int_equal(receive(fixture.pair[0], &got), 1);
-    assert_int_equal(strnlen(got.text, IPC_TEXT_SIZE), IPC_TEXT_SIZE - 1);
+    for (uint32_t size = 0; size <= IPC_TEXT_SIZE; size++) {
+        struct ipc_message got, message = {.type = IPC_START_FAILED, .text_size = size};
+        memset(message.text, 'x', IPC_TEXT_SIZE);
+        send_raw(fixture.pair[1], &message, HEADER_SIZE + size, -1, 0);
+        assert_int_equal(receive(fixture.pair[0], &got), 1);
+        assert_int_equal(got.text_size, size);
+        assert_int_equal(strnlen(got.text, IPC_TEXT_SIZE), size ? size - 1 : 0);
+    }
     tear_down(&fixture);
 }
 
@@ -404,16 +408,49 @@ static void test_no_numbers_for_descriptors(void **state)
     tear_down(&fixture);
 }
 
-/* It looks like the end of file, and must not bring anything in all the same. */
-static void test_an_empty_message_brings_nothing(void **state)
+/* It looks like the end of file, and is none where it brings something: descriptors, or its sender's name. */
+static void test_an_empty_message_is_not_an_end(void **state)
+{
+    (void)state;
+    for (int credentials = 0; credentials < 2; credentials++) {
+        struct fixture fixture;
+        set_up(&fixture, credentials);
+        for (unsigned copies = credentials ? 0 : 1; copies <= MOST_DESCRIPTORS; copies++) {
+            send_raw(fixture.pair[1], "", 0, fixture.pipe[1], copies);
+            assert_refused(&fixture);
+        }
+        tear_down(&fixture);
+    }
+}
+
+/* Without either, nothing tells it from an end. */
+static void test_an_empty_message_that_brings_nothing(void **state)
 {
     (void)state;
     struct fixture fixture;
     struct ipc_message message;
-    set_up(&fixture, 1);
-    send_raw(fixture.pair[1], "", 0, fixture.pipe[1], 2);
-    assert_in_range(receive(fixture.pair[0], &message) + 1, 0, 1);
+    set_up(&fixture, 0);
+    send_raw(fixture.pair[1], "", 0, -1, 0);
+    assert_int_equal(receive(fixture.pair[0], &message), 0);
     assert_int_equal(message.descriptor_count, 0);
+    tear_down(&fixture);
+}
+
+/* What was refused is off the socket: the next message is whole. */
+static void test_a_good_message_after_a_bad_one(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct ipc_message got, message = {.type = IPC_HELLO, .number = 6, .descriptor_count = 1};
+    set_up(&fixture, 1);
+    send_raw(fixture.pair[1], &message, HEADER_SIZE, fixture.pipe[1], MOST_DESCRIPTORS);
+    assert_refused(&fixture);
+    message.descriptors[0] = fixture.pipe[1];
+    assert_int_equal(ipc_send(fixture.pair[1], &message, 0), 0);
+    assert_int_equal(receive(fixture.pair[0], &got), 1);
+    assert_int_equal(got.number, 6);
+    assert_int_equal(got.descriptor_count, 1);
+    ipc_close_descriptors(&got);
     assert_nothing_kept(&fixture);
     tear_down(&fixture);
 }
@@ -465,7 +502,9 @@ int main(void)
         cmocka_unit_test(test_text_without_an_end),
         cmocka_unit_test(test_too_many_descriptors),
         cmocka_unit_test(test_no_numbers_for_descriptors),
-        cmocka_unit_test(test_an_empty_message_brings_nothing),
+        cmocka_unit_test(test_an_empty_message_is_not_an_end),
+        cmocka_unit_test(test_an_empty_message_that_brings_nothing),
+        cmocka_unit_test(test_a_good_message_after_a_bad_one),
         cmocka_unit_test(test_random_messages),
     };
     return cmocka_run_group_tests_name("ipc", tests, NULL, NULL);
