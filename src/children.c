@@ -8,7 +8,7 @@
 /* A process that lived this long was of use, whatever it did. */
 #define LIFE_LASTING UINT64_C(1000000000)
 
-uint64_t children_backoff(unsigned failures)
+uint64_t backoff_delay(unsigned failures)
 {
     if (failures <= FAILURES_FREE)
         return 0;
@@ -18,10 +18,20 @@ uint64_t children_backoff(unsigned failures)
     return delay < BACKOFF_LAST ? delay : BACKOFF_LAST;
 }
 
+void backoff_note(struct backoff *backoff, const struct life *life)
+{
+    bool useful =
+        life->served && (life->answered > 0 || life->ended_at - life->born_at >= LIFE_LASTING);
+    backoff->retry_at = life->ended_at;
+    if (useful)
+        backoff->failures = 0;
+    else if (!(life->served && life->killed))
+        backoff->retry_at += backoff_delay(++backoff->failures);
+}
+
 void child_begin(struct child *child, unsigned generation, uint64_t now)
 {
     child->state = CHILD_STARTING;
-    child->birth++;
     child->pid = 0;
     child->generation = generation;
     child->born_at = now;
@@ -33,31 +43,22 @@ void child_ready(struct child *child)
     child->state = CHILD_READY;
 }
 
-static void forget_process(struct child *child)
+void child_end(struct child *child, uint64_t now, uint64_t answered, bool killed)
 {
+    struct life life = {.served = child->state == CHILD_READY || child->state == CHILD_LEAVING,
+                        .killed = killed,
+                        .born_at = child->born_at,
+                        .ended_at = now,
+                        .answered = answered};
+    backoff_note(&child->backoff, &life);
     child->state = CHILD_NONE;
     child->pid = 0;
     child->stopped = false;
 }
 
-void child_end(struct child *child, uint64_t now, uint64_t answered)
-{
-    bool was_ready = child->state == CHILD_READY || child->state == CHILD_LEAVING;
-    bool useful = was_ready && (answered > 0 || now - child->born_at >= LIFE_LASTING);
-    forget_process(child);
-    child->failures = useful ? 0 : child->failures + 1;
-    child->retry_at = now + children_backoff(child->failures);
-}
-
-void child_end_killed(struct child *child, uint64_t now)
-{
-    forget_process(child);
-    child->retry_at = now;
-}
-
 bool child_due(const struct child *child, uint64_t now)
 {
-    return child->state == CHILD_NONE && now >= child->retry_at;
+    return child->state == CHILD_NONE && now >= child->backoff.retry_at;
 }
 
 const char *child_label(const struct child *child, char *label, size_t size)

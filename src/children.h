@@ -1,6 +1,5 @@
-/* PURE. Which worker processes exist, in what state, and when to try again after one that could not start. A
- * worker is known by its number, which its successors inherit, and its birth, which they do not; the process
- * id is an attribute. */
+/* PURE. Which worker processes exist, in what state, and when to try again after one that was of no
+ * use. A worker is known by its number, which its successors inherit; the process id is an attribute. */
 #ifndef CHILDREN_H
 #define CHILDREN_H
 
@@ -16,30 +15,43 @@ enum child_state {
     CHILD_LEAVING,  /* told to leave once idle */
 };
 
+/* When a process may follow another, of a worker or of the forkserver. Zeroed: at once. */
+struct backoff {
+    unsigned failures; /* processes in a row that were of no use: short-lived, and no request answered */
+    uint64_t retry_at; /* not before this; CLOCK_MONOTONIC, ns */
+};
+
+/* The life of a process that has ended. */
+struct life {
+    bool served;                /* it was ready, or had loaded the engine */
+    bool killed;                /* by SIGKILL or SIGTERM */
+    uint64_t born_at, ended_at; /* CLOCK_MONOTONIC, ns */
+    uint64_t answered;          /* requests */
+};
+
 struct child {
     unsigned number; /* from 1 */
     enum child_state state;
-    uint64_t birth; /* distinguishes the successive processes of one number */
-    pid_t pid;      /* 0 until the worker has introduced itself */
+    pid_t pid; /* 0 until the worker has introduced itself */
     unsigned generation;
-    uint64_t born_at;  /* CLOCK_MONOTONIC, ns */
-    uint64_t retry_at; /* with CHILD_NONE: not before this; 0: at once */
-    unsigned failures; /* processes in a row that were of no use: short-lived, and no request answered */
-    bool stopped;      /* by a stop signal, as the kernel last reported */
+    uint64_t born_at; /* CLOCK_MONOTONIC, ns */
+    struct backoff backoff;
+    bool stopped; /* by a stop signal, as the kernel last reported */
 };
 
 /* Delay before the next try after that many failures in a row: none after the first three, then 0.1 s,
  * doubling to at most 5 s. In ns. */
-uint64_t children_backoff(unsigned failures);
+uint64_t backoff_delay(unsigned failures);
+/* A life that was of use forgets the failures before it. One that served and was killed leaves them as they
+ * are, and the next is due at once: that was done to it. Any other is one more failure. */
+void backoff_note(struct backoff *backoff, const struct life *life);
 
 /* The worker starts to exist, as far as the master knows. */
 void child_begin(struct child *child, unsigned generation, uint64_t now);
 /* It is ready. */
 void child_ready(struct child *child);
 /* Its process is gone, after it had answered that many requests: sets the time of the next try. */
-void child_end(struct child *child, uint64_t now, uint64_t answered);
-/* Its process was killed from outside, which is no fault of its own: the next one is due at once. */
-void child_end_killed(struct child *child, uint64_t now);
+void child_end(struct child *child, uint64_t now, uint64_t answered, bool killed);
 /* Whether a process should be asked for now. */
 bool child_due(const struct child *child, uint64_t now);
 

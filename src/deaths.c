@@ -40,6 +40,11 @@ void deaths_describe_status(int status, char *text, size_t size)
     snprintf(text, size, "killed by %s%s", signal, WCOREDUMP(status) ? ", core dumped" : "");
 }
 
+bool deaths_was_killed(int status)
+{
+    return WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+}
+
 /* --- recovery --- */
 
 static bool other_row_claims(const struct master *master, uint64_t claim, const struct seat *except)

@@ -119,6 +119,11 @@ static char **forkserver_argv(const struct master *master)
     return argv;
 }
 
+static void note_failure(struct forkserver_state *forkserver)
+{
+    backoff_note(&forkserver->backoff, &(struct life){.ended_at = clock_now()});
+}
+
 int generation_start(struct master *master)
 {
     struct forkserver_state *forkserver = &master->forkserver;
@@ -126,8 +131,8 @@ int generation_start(struct master *master)
     char **argv = forkserver_argv(master);
     if (!argv || ipc_pair(pair, 0) < 0) {
         free(argv);
-        forkserver->retry_at = clock_now() + children_backoff(++forkserver->failures);
         log_error("cannot start a forkserver: %m");
+        note_failure(forkserver);
         return -1;
     }
     pid_t pid = fork();
@@ -140,7 +145,7 @@ int generation_start(struct master *master)
     if (pid < 0) {
         log_error("cannot fork a forkserver: %m");
         close(pair[0]);
-        forkserver->retry_at = clock_now() + children_backoff(++forkserver->failures);
+        note_failure(forkserver);
         return -1;
     }
     forkserver->pid = pid;
@@ -175,9 +180,11 @@ void generation_died(struct master *master, int status)
     }
     if (forkserver->loaded)
         master->forkserver_deaths++;
-    bool lasted = forkserver->loaded && clock_now() - forkserver->born_at >= CLOCK_NS_PER_S;
-    forkserver->failures = lasted ? 0 : forkserver->failures + 1;
-    forkserver->retry_at = clock_now() + children_backoff(forkserver->failures);
+    struct life life = {.served = forkserver->loaded,
+                        .killed = deaths_was_killed(status),
+                        .born_at = forkserver->born_at,
+                        .ended_at = clock_now()};
+    backoff_note(&forkserver->backoff, &life);
     forkserver->loaded = false;
     forkserver->pid = 0;
     if (master->state == MASTER_STARTING)

@@ -4,7 +4,7 @@
 
 #include "master.h"
 
-/* Starts a forkserver, which begins to load the engine. -1 after a log line; then retry_at says when to try
+/* Starts a forkserver, which begins to load the engine. -1 after a log line; then backoff.retry_at says when to try
  * again. */
 int generation_start(struct master *master);
 /* Handles what the forkserver has sent. */

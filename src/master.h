@@ -52,8 +52,7 @@ struct forkserver_state {
     bool explained; /* it has said itself why it cannot load the engine */
     uint64_t born_at;
     unsigned generation;
-    unsigned failures; /* processes in a row that did not load the engine, or did not last */
-    uint64_t retry_at;
+    struct backoff backoff;
     char engine_name[256];
     char engine_version[256];
 };

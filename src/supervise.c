@@ -120,7 +120,7 @@ void supervise_births(struct master *master)
     uint64_t now = clock_now();
     if (!supervise_wants_births(master))
         return;
-    if (master->forkserver.pid == 0 && now >= master->forkserver.retry_at)
+    if (master->forkserver.pid == 0 && now >= master->forkserver.backoff.retry_at)
         (void)generation_start(master);
     if (!master->forkserver.loaded)
         return;
@@ -147,7 +147,7 @@ static void end_birth(struct seat *seat, const char *why)
 {
     log_lost_birth(seat, why);
     release_seat(seat);
-    child_end(&seat->child, clock_now(), 0);
+    child_end(&seat->child, clock_now(), 0, false);
     if (seat->master->state == MASTER_STARTING)
         master_abandon(seat->master);
 }
@@ -362,16 +362,6 @@ bool supervise_look(struct master *master)
 
 /* --- deaths --- */
 
-static void end_process(struct seat *seat, int status, uint64_t answered)
-{
-    bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
-    release_seat(seat);
-    if (killed)
-        child_end_killed(&seat->child, clock_now());
-    else
-        child_end(&seat->child, clock_now(), answered);
-}
-
 static void bury(struct seat *seat, int status)
 {
     char how[64];
@@ -383,7 +373,8 @@ static void bury(struct seat *seat, int status)
     } else {
         answered = deaths_take_over(seat, status);
     }
-    end_process(seat, status, answered);
+    release_seat(seat);
+    child_end(&seat->child, clock_now(), answered, deaths_was_killed(status));
     if (seat->master->state == MASTER_STARTING)
         master_abandon(seat->master);
 }

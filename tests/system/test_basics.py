@@ -423,9 +423,7 @@ def test_load_that_leaves_odd_things(start: StartServer) -> None:
     with pytest.raises(cohab.DeadlineExceeded):
         client.call("hang", timeout=0.2)
     assert server.stop() == 0
-    children = server.tree()
-    assert len(children) == 1  # what load() left behind belongs to the engine
-    os.kill(children[0], signal.SIGKILL)
+    assert server.tree() == []  # what load() started is in the forkserver's process group, and ends with it
 
 
 # ---- processes

@@ -101,7 +101,7 @@ def test_fork_while_threads_call(start: StartServer) -> None:
             if client.call("echo", [number, i]) != [number, i]:
                 wrong.append((number, i))
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(4)]
     for thread in threads:
         thread.start()
     try:

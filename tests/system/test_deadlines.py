@@ -206,7 +206,7 @@ class Others:
         self.answered = 0
         self._stop = threading.Event()
         self._client = server.client(max_connections=count)
-        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(count)]
+        self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(count)]
 
     def _run(self, number: int) -> None:
         i = 0
@@ -273,7 +273,7 @@ def test_many_calls_that_finish_around_their_deadline(start: StartServer) -> Non
             failures.append(error)
 
     with Others(server, 3) as others:
-        threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+        threads = [threading.Thread(target=run, args=(seed,), daemon=True) for seed in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -457,17 +457,19 @@ def test_any_process_at_any_moment(start: StartServer, seed: int) -> None:
                 wrong.append(error)
                 raise
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     kills = 0
-    for turn in range(150):
-        children = children_of(server.pid)
-        if children:
-            kills += signal_quietly(children[(turn * (7 + seed)) % len(children)], signal.SIGKILL)
-        before = list(answered)
-        wait_until(lambda b=before: sum(answered) > sum(b), 20.0, "progress")  # type: ignore[misc]
-    stop.set()
+    try:
+        for turn in range(150):
+            children = children_of(server.pid)
+            if children:
+                kills += signal_quietly(children[(turn * (7 + seed)) % len(children)], signal.SIGKILL)
+            before = list(answered)
+            wait_until(lambda b=before: sum(answered) > sum(b), 20.0, "progress")  # type: ignore[misc]
+    finally:
+        stop.set()
     for thread in threads:
         thread.join(25)
         assert not thread.is_alive()

@@ -24,7 +24,7 @@ def idle_workers(server: Server) -> list[int]:
 @pytest.mark.parametrize("ask_first", [True, False], ids=["ask, stop", "stop, ask"])
 def test_request_and_stop_together(start: StartServer, ask_first: bool) -> None:
     """How far the stopped worker has come is up to the kernel; the request is answered in any case."""
-    server = start("fault", "--stall-timeout", "0.2", workers=2)
+    server = start("fault", "--stall-timeout", "0.25", workers=2)
     raw = server.raw(timeout=ANSWER_WITHIN)
     answered = 0
     for turn in range(ROUNDS):
@@ -53,7 +53,7 @@ def test_request_and_stop_together(start: StartServer, ask_first: bool) -> None:
 
 def test_stopped_idle_workers_are_left_alone(start: StartServer) -> None:
     """They hold nothing: nobody waits for them, and nobody kills them."""
-    server = start("fault", "--stall-timeout", "0.2", workers=3)
+    server = start("fault", "--stall-timeout", "0.25", workers=3)
     stopped = server.workers()[:2]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -70,7 +70,7 @@ def test_stopped_idle_workers_are_left_alone(start: StartServer) -> None:
 
 def test_a_pause_of_everything_kills_nobody(start: StartServer) -> None:
     """Longer than the stall time-out: what was stopped with its master is innocent."""
-    server = start("fault", "--stall-timeout", "0.2", workers=3)
+    server = start("fault", "--stall-timeout", "0.25", workers=3)
     raws = [server.raw() for _ in range(6)]
     for turn in range(5):
         for i, raw in enumerate(raws):

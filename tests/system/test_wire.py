@@ -121,7 +121,7 @@ def test_pipelined_requests_larger_than_one_receive(start: StartServer) -> None:
     def send() -> None:
         raw.send(b"".join(request("echo", value, msgid=i) for i, value in enumerate(values)))
 
-    sender = threading.Thread(target=send)
+    sender = threading.Thread(target=send, daemon=True)
     sender.start()
     for i, value in enumerate(values):
         assert raw.receive() == (i, None, value)

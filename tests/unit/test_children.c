@@ -17,9 +17,9 @@ static void test_backoff_starts_after_three_failures(void **state)
     (void)state;
     static const uint64_t expected_ms[] = {0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
     for (unsigned i = 0; i < sizeof(expected_ms) / sizeof(*expected_ms); i++)
-        assert_int_equal(children_backoff(i), expected_ms[i] * MS);
-    assert_int_equal(children_backoff(64), 5000 * MS);
-    assert_int_equal(children_backoff(UINT_MAX), 5000 * MS);
+        assert_int_equal(backoff_delay(i), expected_ms[i] * MS);
+    assert_int_equal(backoff_delay(64), 5000 * MS);
+    assert_int_equal(backoff_delay(UINT_MAX), 5000 * MS);
 }
 
 static void test_a_new_child_is_due_at_once(void **state)
@@ -33,16 +33,15 @@ static void test_a_new_child_is_due_at_once(void **state)
 static void test_beginning(void **state)
 {
     (void)state;
-    struct child child = {.number = 2, .birth = 8, .pid = 99, .stopped = true, .failures = 3, .retry_at = 5};
+    struct child child = {.number = 2, .pid = 99, .stopped = true, .backoff = {.failures = 3, .retry_at = 5}};
     child_begin(&child, 4, 12345);
     assert_int_equal(child.state, CHILD_STARTING);
     assert_int_equal(child.number, 2);
-    assert_int_equal(child.birth, 9);
     assert_int_equal(child.pid, 0);
     assert_int_equal(child.generation, 4);
     assert_int_equal(child.born_at, 12345);
     assert_false(child.stopped);
-    assert_int_equal(child.failures, 3);
+    assert_int_equal(child.backoff.failures, 3);
 }
 
 static void test_only_a_missing_process_is_due(void **state)
@@ -80,14 +79,14 @@ static void test_what_is_a_failure(void **state)
     };
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
         for (unsigned before = 0; before < 12; before++) {
-            struct child child = {.number = 1, .failures = before};
+            struct child child = {.number = 1, .backoff.failures = before};
             uint64_t born = 12345 * MS, end = born + ends[i].life_ns;
             unsigned failures = ends[i].failure ? before + 1 : 0;
             child_begin(&child, 1, born);
             child.state = ends[i].state;
-            child_end(&child, end, ends[i].answered);
-            assert_int_equal(child.failures, failures);
-            assert_int_equal(child.retry_at, end + children_backoff(failures));
+            child_end(&child, end, ends[i].answered, false);
+            assert_int_equal(child.backoff.failures, failures);
+            assert_int_equal(child.backoff.retry_at, end + backoff_delay(failures));
         }
     }
 }
@@ -102,7 +101,7 @@ static void test_an_end_leaves_nothing_behind(void **state)
         child.state = states[i];
         child.pid = 77;
         child.stopped = true;
-        child_end(&child, 1000, i);
+        child_end(&child, 1000, i, false);
         assert_int_equal(child.state, CHILD_NONE);
         assert_int_equal(child.pid, 0);
         assert_false(child.stopped);
@@ -121,15 +120,14 @@ static void test_failures_in_a_row_wait_longer_and_longer(void **state)
             child_begin(&child, 1, now);
             if (ready)
                 child_ready(&child);
-            child_end(&child, now + 3, 0);
-            assert_int_equal(child.failures, failures);
-            assert_int_equal(child.retry_at, now + 3 + children_backoff(failures));
+            child_end(&child, now + 3, 0, false);
+            assert_int_equal(child.backoff.failures, failures);
+            assert_int_equal(child.backoff.retry_at, now + 3 + backoff_delay(failures));
             assert_int_equal(child_due(&child, now + 3), failures <= 3);
-            now = child.retry_at;
+            now = child.backoff.retry_at;
             assert_false(child_due(&child, now - 1));
             assert_true(child_due(&child, now));
         }
-        assert_int_equal(child.birth, 19);
     }
 }
 
@@ -137,38 +135,54 @@ static void test_failures_in_a_row_wait_longer_and_longer(void **state)
 static void test_readiness_alone_forgets_no_failures(void **state)
 {
     (void)state;
-    struct child child = {.number = 1, .failures = 5};
+    struct child child = {.number = 1, .backoff.failures = 5};
     child_begin(&child, 1, 0);
     child_ready(&child);
     assert_int_equal(child.state, CHILD_READY);
-    assert_int_equal(child.failures, 5);
-    child_end(&child, 7, 0);
-    assert_int_equal(child.failures, 6);
-    assert_int_equal(child.retry_at, 7 + 400 * MS);
+    assert_int_equal(child.backoff.failures, 5);
+    child_end(&child, 7, 0, false);
+    assert_int_equal(child.backoff.failures, 6);
+    assert_int_equal(child.backoff.retry_at, 7 + 400 * MS);
     child_begin(&child, 1, 500 * MS);
     child_ready(&child);
-    child_end(&child, 500 * MS + 7, 1);
-    assert_int_equal(child.failures, 0);
+    child_end(&child, 500 * MS + 7, 1, false);
+    assert_int_equal(child.backoff.failures, 0);
     assert_true(child_due(&child, 500 * MS + 7));
     child_begin(&child, 1, 501 * MS);
-    child_end(&child, 501 * MS, 0);
-    assert_int_equal(child.failures, 1);
+    child_end(&child, 501 * MS, 0, false);
+    assert_int_equal(child.backoff.failures, 1);
 }
 
-static void test_births_tell_successors_apart(void **state)
+/* What is done to a process that serves is no failure of its own; what ends a start() may be. */
+static void test_kills_from_outside(void **state)
 {
     (void)state;
-    struct child child = {.number = 1};
-    uint64_t last = child.birth;
-    for (unsigned i = 0; i < 100; i++) {
-        child_begin(&child, i, i);
-        assert_true(child.birth > last);
-        last = child.birth;
-        if (i % 3)
-            child_ready(&child);
-        child_end(&child, i, i % 2);
-        assert_int_equal(child.birth, last);
+    static const struct {
+        struct life life;
+        unsigned failures_before, failures_after;
+    } ends[] = {
+        {{.served = true, .killed = true}, 0, 0},
+        {{.served = true, .killed = true}, 7, 7},
+        {{.served = true, .killed = true, .answered = 1}, 7, 0},
+        {{.served = true, .killed = true, .ended_at = 1000 * MS}, 7, 0},
+        {{.served = false, .killed = true}, 7, 8},
+        {{.served = true, .killed = false}, 7, 8},
+    };
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+        struct backoff backoff = {.failures = ends[i].failures_before};
+        struct life life = ends[i].life;
+        unsigned after = ends[i].failures_after;
+        backoff_note(&backoff, &life);
+        assert_int_equal(backoff.failures, after);
+        assert_int_equal(backoff.retry_at,
+                         life.ended_at + (after > ends[i].failures_before ? backoff_delay(after) : 0));
     }
+    struct child child = {.number = 1, .backoff.failures = 9};
+    child_begin(&child, 1, 5);
+    child_ready(&child);
+    child_end(&child, 6, 0, true);
+    assert_true(child_due(&child, 6));
+    assert_int_equal(child.backoff.failures, 9);
 }
 
 static void test_labels(void **state)
@@ -199,7 +213,7 @@ int main(void)
         cmocka_unit_test(test_an_end_leaves_nothing_behind),
         cmocka_unit_test(test_failures_in_a_row_wait_longer_and_longer),
         cmocka_unit_test(test_readiness_alone_forgets_no_failures),
-        cmocka_unit_test(test_births_tell_successors_apart),
+        cmocka_unit_test(test_kills_from_outside),
         cmocka_unit_test(test_labels),
     };
     return cmocka_run_group_tests_name("children", tests, NULL, NULL);
