@@ -1,5 +1,5 @@
-/* The limit that calls are measured against: a process that reads a frame and writes it back, and does nothing else. One
- * connection at a time.
+/* The limit that calls are measured against: a process that reads a frame and writes it back, and does
+ * nothing else. One connection at a time.
  *
  *     raw_echo SOCKET        ends when it is killed */
 #include <stdio.h>
@@ -26,7 +26,8 @@ static int listen_at(const char *path)
     }
     strcpy(address.sun_path, path);
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 8) < 0)
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(listener, 8) < 0)
         fail(path);
     return listener;
 }

@@ -1,9 +1,10 @@
 """What a small call costs: cohab's client and a raw Python socket with msgpack, interleaved in one run.
 
-The raw side is the least that a Python program can do: a blocking socket without time-out, packb, one sendall, one recv,
-unpackb, against a C program that only echoes. It sends the very request that cohab's client sends. One thread, a payload of
-64 bytes; rounds alternate, each round's figure is the median of its calls, and the ratio printed is the median of the rounds'
-ratios. Run it by scripts/bench-call, which builds what it needs.
+The raw side is the least that a Python program can do: a blocking socket without time-out, packb, one
+sendall, one recv, unpackb, against a C program that only echoes. It sends the very request that cohab's
+client sends. One thread, a payload of 64 bytes; rounds alternate, each round's figure is the median of its
+calls, and the ratio printed is the median of the rounds' ratios. Run it by scripts/bench-call, which builds
+what it needs.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def run(rounds: int, calls: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A small call from Python: cohab against a raw socket with msgpack.")
+    parser = argparse.ArgumentParser(
+        description="A small call from Python: cohab against a raw socket with msgpack."
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side, in turn (5)")
     parser.add_argument("--calls", type=int, default=20000, help="calls in a round (20000)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -20,8 +20,7 @@ uint64_t backoff_delay(unsigned failures)
 
 void backoff_note(struct backoff *backoff, const struct life *life)
 {
-    bool useful =
-        life->served && (life->answered > 0 || life->ended_at - life->born_at >= LIFE_LASTING);
+    bool useful = life->served && (life->answered > 0 || life->ended_at - life->born_at >= LIFE_LASTING);
     backoff->retry_at = life->ended_at;
     if (useful)
         backoff->failures = 0;

@@ -4,8 +4,8 @@
 
 #include "master.h"
 
-/* Starts a forkserver, which begins to load the engine. -1 after a log line; then backoff.retry_at says when to try
- * again. */
+/* Starts a forkserver, which begins to load the engine. -1 after a log line; then backoff.retry_at says when
+ * to try again. */
 int generation_start(struct master *master);
 /* Handles what the forkserver has sent. */
 void generation_read(struct master *master);

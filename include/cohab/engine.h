@@ -173,7 +173,8 @@ int cohab_fail_reason(struct cohab_call *call, enum cohab_code code, const char 
  *   Q  const int64_t **, size_t *      array of int, as contiguous integers; length in elements
  *   O  const msgpack_object **         anything
  *
- * What is copied lives until the method returns. Array data is aligned for its type. d and D round integers beyond 2^53. */
+ * What is copied lives until the method returns. Array data is aligned for its type. d and D round integers
+ * beyond 2^53. */
 int cohab_parse(struct cohab_call *call, const char *format, ...);
 
 /* Writes the result and returns 0; or -1 after it reported an error (RESULT_TOO_LARGE, or INTERNAL for a
