@@ -322,8 +322,7 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
     ev_io_start(loop, watcher);
 }
 
-/* A free place, or that of a connection that was opened and never used: those must not lock the operator out.
- */
+/* A free place, or that of a connection that was opened and never used: those lock no operator out. */
 static struct admin_connection *find_place(struct admin *admin)
 {
     for (int i = 0; i < CONNECTIONS_MAX; i++)

@@ -88,9 +88,8 @@ static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
 {
     unsigned char bytes[FRAME_HEADER_SIZE + MSGID_WITHIN];
     ssize_t size = pread(seat->buffer, bytes, sizeof(bytes), 0);
-    if (size != (ssize_t)sizeof(bytes)) {
-        facts->buffer_touched =
-            true; /* cannot be: a sealed memfd. Then nothing is known, and the connection is closed */
+    if (size != (ssize_t)sizeof(bytes)) { /* cannot be: a sealed memfd. Nothing is known: it is closed */
+        facts->buffer_touched = true;
         return;
     }
     uint32_t length = frame_get_length(bytes);

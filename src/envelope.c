@@ -42,8 +42,7 @@ static bool cursor_number(struct cursor *cursor, size_t size, uint64_t *value)
     return bytes != NULL;
 }
 
-/* The three kinds of header share one shape: a short form with the count in the tag, and long forms by size.
- */
+/* The three kinds of header share one shape: a short form, the count in its tag, and long forms by size. */
 static bool read_header(struct cursor *cursor, unsigned char short_tag, unsigned char short_mask,
                         const unsigned char *tags, const unsigned char *sizes, size_t forms, uint64_t *value)
 {

@@ -1,5 +1,4 @@
-/* PURE. Requests and responses as bytes: MessagePack-RPC with an optional fifth element (docs/protocol.md).
- */
+/* PURE. Requests and responses as bytes: MessagePack-RPC with an optional fifth element (docs/protocol.md) */
 #ifndef ENVELOPE_H
 #define ENVELOPE_H
 

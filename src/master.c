@@ -106,8 +106,8 @@ static void stop_listening(struct master *master)
     if (master->listener.fd < 0)
         return;
     (void)unlink(master->options->socket); /* gone already: nothing to do */
-    while (accept_one(
-        master)) /* they are connected as far as they know: each gets its answer in close_connections() */
+    /* They are connected as far as they know: each gets its answer in close_connections(). */
+    while (accept_one(master))
         ;
     ev_io_stop(master->loop, &master->listener);
     ev_timer_stop(master->loop, &master->resume);

@@ -111,8 +111,8 @@ void master_look_at_stop(struct master *master);
 
 /* admin.c */
 int admin_init(struct master *master);
-/* Takes the admin socket away. Its connections stay until the process ends: their end of file tells of that.
- */
+/* Takes the admin socket away. Its connections stay until the process ends: their end of file tells
+ * of that. */
 void admin_close(struct master *master);
 
 #endif

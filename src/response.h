@@ -28,8 +28,7 @@ void response_reset(struct response *response);
 /* The bytes packed so far. */
 size_t response_result_size(const struct response *response);
 const unsigned char *response_result(const struct response *response);
-/* Packs nil where nothing was packed, and puts the header in front. On trouble: -1, with response->trouble.
- */
+/* Packs nil where nothing was packed, and puts the header in front. On trouble: -1, with response->trouble */
 int response_finish(struct response *response, uint32_t msgid);
 /* Replaces whatever was packed. */
 void response_error(struct response *response, bool has_msgid, uint32_t msgid,

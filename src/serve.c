@@ -389,8 +389,7 @@ static void trim_buffer(struct server *server)
     server->touched = 0;
 }
 
-/* The order of the three release stores is part of the protocol (docs/architecture.md).
- */
+/* The order of the three release stores is part of the protocol (docs/architecture.md) */
 void serve_ready(struct server *server)
 {
     struct row *row = server->row;

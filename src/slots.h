@@ -53,8 +53,8 @@ void slots_settle(struct slots *slots, uint32_t slot);
  * the rare case that a row cannot be trusted. The first look makes every such slot a suspect; a further one
  * acquits those that are armed. */
 void slots_suspect(struct slots *slots, bool first);
-/* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns -1.
- */
+/* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns
+ * -1. */
 int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size);
 /* Bytes that wait unread in the connection. */
 int slots_unread(uint32_t slot);

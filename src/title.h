@@ -11,8 +11,8 @@
 void title_init(int argc, char **argv);
 /* "cohab: " and these words; also, cut to 15 bytes, the thread name. */
 void title_set(const char *words);
-/* Replaces what follows the last title_set(). A copy into memory and no system call: called twice a request.
- */
+/* Replaces what follows the last title_set(). A copy into memory and no system call: called twice a
+ * request. */
 void title_set_suffix(const char *suffix);
 
 #endif

@@ -225,15 +225,14 @@ static bool same_file(const struct connection *connection, int descriptor)
            status.st_ino == connection->inode;
 }
 
-/* Puts a connection at its number. The number must come out as asked: an engine's descriptor may lie there.
- */
+/* Puts a connection at its number. The number must come out as asked: an engine's descriptor may lie there */
 static int place_connection(struct worker *worker, uint32_t slot, uint32_t generation, int received)
 {
     struct connection *connection = &worker->connections[slot];
     struct stat status;
+    /* Of an earlier tenant; else it is an engine's, and the number is taken. */
     if (connection->generation != 0 && same_file(connection, descriptor_of(slot)))
-        close(
-            descriptor_of(slot)); /* of an earlier tenant; else it is an engine's, and the number is taken */
+        close(descriptor_of(slot));
     int placed = fcntl(received, F_DUPFD_CLOEXEC, descriptor_of(slot));
     close(received);
     if (placed != descriptor_of(slot) || fstat(placed, &status) < 0)
@@ -253,9 +252,8 @@ static bool fetch_connection(struct worker *worker, uint64_t claim)
     int result = ipc_receive(FD_CONTROL, &message, 0);
     if (result == 0)
         leave(WORKER_EXIT_MASTER_GONE);
-    if (result < 0)
-        leave(WORKER_EXIT_DESCRIPTOR); /* no descriptor free: in state WAITING, so that the slot is armed
-                                          again */
+    if (result < 0) /* no descriptor free: in state WAITING, so that the slot is armed again */
+        leave(WORKER_EXIT_DESCRIPTOR);
     if (message.type != IPC_GRANT || message.claim != claim || message.descriptor_count != 1)
         return false;
     if (place_connection(worker, slot, row_claim_generation(claim), message.descriptors[0]) < 0)
@@ -280,20 +278,19 @@ static void close_connection(struct worker *worker, uint64_t claim)
     uint32_t slot = row_claim_slot(claim);
     if (!same_file(&worker->connections[slot], descriptor_of(slot)))
         leave(WORKER_EXIT_DESCRIPTOR); /* in state CLOSING, which has the master close it */
-    (void)epoll_ctl(FD_SET, EPOLL_CTL_DEL, descriptor_of(slot),
-                    NULL);                          /* ENOENT: in doubt, so it is out already */
-    (void)shutdown(descriptor_of(slot), SHUT_RDWR); /* ENOTCONN: the peer is gone */
+    /* ENOENT: in doubt, so it is out already. ENOTCONN: the peer is gone. */
+    (void)epoll_ctl(FD_SET, EPOLL_CTL_DEL, descriptor_of(slot), NULL);
+    (void)shutdown(descriptor_of(slot), SHUT_RDWR);
     close(descriptor_of(slot));
     worker->connections[slot].generation = 0;
+    /* The master is slow or gone: it reads the row when this worker is reaped. */
     if (tell_master(IPC_CLOSED, claim, NULL) < 0)
-        leave(WORKER_EXIT_DESCRIPTOR); /* the master is slow or gone; it reads the row when this worker is
-                                          reaped */
+        leave(WORKER_EXIT_DESCRIPTOR);
 }
 
 /* --- the loop --- */
 
-/* Waits for a request. The kernel writes the claim into the row in the step in which it consumes the event.
- */
+/* Waits for a request. The kernel writes the claim into the row in the step in which it consumes the event */
 static bool claim_request(struct worker *worker)
 {
     struct epoll_event *claim = &worker->server.row->claim.event;
