@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -15,6 +16,10 @@ from conftest import MakeServer, StartServer
 from harness import Gate, Server, engine_path, run_cohabd
 from processes import is_alive, session_members, title_of, wait_until
 from wire import ConnectionEnded, Reply
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_CAPBSET_DROP = 24  # linux/prctl.h
+CAP_DAC_OVERRIDE = 1  # linux/capability.h
 
 
 def check_stopping(reply: Reply) -> None:
@@ -383,19 +388,16 @@ def test_directory_that_is_not_writable(make_server: MakeServer) -> None:
     server = make_server()
     server.expect_error("Permission denied")
 
-    def become_nobody() -> None:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+    def obey_permissions() -> None:
+        """As any user must; root loses the capability at the exec."""
+        if os.getuid() == 0 and LIBC.prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE) != 0:
+            raise OSError(ctypes.get_errno(), "PR_CAPBSET_DROP")
 
     place = server.directory / "closed"
     place.mkdir()
     place.chmod(0o555)
-    server.directory.chmod(0o755)
-    server.directory.parent.chmod(0o755)
     server.socket = str(place / "s")
-    server.launch("echo", preexec=become_nobody)
+    server.launch("echo", preexec=obey_permissions)
     assert server.wait_end() == 1
     assert str(place) in server.log()
     place.chmod(0o755)
