@@ -123,3 +123,22 @@ def test_connections_that_come_while_workers_die(start: StartServer) -> None:
     assert outcomes.count("") > ROUNDS // 2
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="all are closed")
     server.wait_full_strength()
+
+
+def test_the_kernel_forgets_no_request_with_a_killed_worker(start: StartServer) -> None:
+    """The worker that would be woken is killed while many sleep, and no birth comes to look for work."""
+    server = start("fault", workers=48)
+    server.expect_error(NO_BIRTH)
+    asker = Asker(server)
+    for _ in range(4):
+        server.wait_full_strength()
+        forkserver = server.forkserver()
+        signal_quietly(forkserver, signal.SIGSTOP)
+        for turn in range(40):
+            last_idle = asker.raw.call(
+                "pid"
+            ).result  # the kernel wakes the one that waits for the shortest time
+            wait_until(lambda pid=last_idle: title_of(pid).endswith(" idle"), what="it is idle")  # type: ignore[misc]
+            time.sleep(turn % 5 / 10000)
+            kill_and_ask(asker, last_idle, turn, ask_first=turn % 2 == 0)
+        signal_quietly(forkserver, signal.SIGCONT)
