@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 #include "descriptors.h"
 #include "engine_load.h"
 #include "ipc.h"
+#include "preload.h"
 #include "title.h"
 #include "worker.h"
 
@@ -76,32 +76,11 @@ static int check_leftovers(struct engine *engine)
     return 0;
 }
 
-/* With --core: a dump of what all workers share would hold the place of a crashed one for 1.5 s per GiB. */
-static void exclude_from_dumps(void)
-{
-    FILE *maps = fopen("/proc/self/maps", "re");
-    char line[512];
-    while (maps && fgets(line, sizeof(line), maps)) {
-        unsigned long from, to, inode;
-        char mode[5];
-        int name = 0;
-        if (sscanf(line, "%lx-%lx %4s %*s %*s %lu %n", &from, &to, mode, &inode, &name) < 4)
-            continue;
-        bool private_data = inode == 0 && strcmp(mode, "rw-p") == 0;
-        if (private_data && strncmp(line + name, "[stack", 6) != 0)
-            (void)madvise((void *)from, to - from, MADV_DONTDUMP); /* best effort: a dump is merely larger */
-    }
-    if (maps)
-        fclose(maps);
-}
-
 static int load(struct engine *engine, const struct options *options)
 {
     if (engine_open(engine, options->engine_path, options->engine_argc, options->engine_argv) < 0 ||
         engine_run_load(engine) < 0 || check_leftovers(engine) < 0)
         return -1;
-    if (options->core)
-        exclude_from_dumps();
     fflush(NULL); /* else every worker would write it again */
     return 0;
 }
@@ -109,10 +88,11 @@ static int load(struct engine *engine, const struct options *options)
 /* --- births --- */
 
 /* Forks twice: the process in the middle exits, so that the worker becomes a child of the master, the nearest
- * subreaper. Returns 0 or an errno value. */
+ * subreaper. The first is a vfork: that process runs on the forkserver's memory while the forkserver waits,
+ * and spares a second copy of the page tables. Returns 0 or an errno value. */
 static int fork_worker(struct forkserver *forkserver, struct worker_birth *birth)
 {
-    pid_t middle = fork();
+    pid_t middle = vfork();
     if (middle < 0)
         return errno;
     if (middle == 0) {
@@ -164,6 +144,7 @@ void forkserver_run(const struct options *options)
     fcntl(FD_FORKSERVER, F_SETFD,
           FD_CLOEXEC); /* they had to outlive one exec: of programs that engines start, none */
     fcntl(FD_SET, F_SETFD, FD_CLOEXEC);
+    preload_forget_request();
     title_set("forkserver ");
     title_set_suffix("loading");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
@@ -173,6 +154,7 @@ void forkserver_run(const struct options *options)
         tell_master(IPC_LOAD_FAILED, 0, forkserver.engine.setup.error);
         _exit(EXIT_FAILURE);
     }
+    preload_settle();
     title_set_suffix(forkserver.engine.description->name);
     say_loaded(forkserver.engine.description);
     while (ipc_receive(FD_FORKSERVER, &message, 0) == 1)

@@ -16,6 +16,7 @@
 #include "forkserver.h"
 #include "ipc.h"
 #include "log.h"
+#include "preload.h"
 #include "supervise.h"
 #include "title.h"
 
@@ -87,7 +88,7 @@ void generation_end(struct master *master)
         kill(master->forkserver.pid, SIGKILL);      /* it has not come so far as to have a group */
 }
 
-/* In the forked child, until exec: async-signal-safe calls only. */
+/* In the forked child, until exec. The master has one thread, so that any call is safe here. */
 _Noreturn static void become_forkserver(const struct master *master, int control, char **argv)
 {
     sigset_t none;
@@ -102,6 +103,7 @@ _Noreturn static void become_forkserver(const struct master *master, int control
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
     signal(SIGHUP, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
+    preload_request();
     execv("/proc/self/exe", argv);
     _exit(FORKSERVER_EXIT_NOT_RUN);
 }

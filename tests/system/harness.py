@@ -100,6 +100,7 @@ class Server:
         workers: int = 2,
         pass_fds: Sequence[int] = (),
         preexec: Callable[[], object] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Server:
         """Start the process and wait for nothing."""
         command = [str(COHABD), "--socket", self.socket, "--workers", str(workers), *options]
@@ -114,7 +115,7 @@ class Server:
                 pass_fds=pass_fds,
                 preexec_fn=preexec,  # noqa: PLW1509 - it runs one or two system calls
                 cwd=self.directory,
-                env=clean_environment(),
+                env=clean_environment() | (environment or {}),
             )
         self._sessions.append(self.process.pid)
         return self

@@ -118,6 +118,14 @@ def private_memory(pid: int) -> int:
     raise AssertionError(f"no RssAnon of process {pid}")
 
 
+def huge_pages(pid: int) -> int:
+    """Anonymous memory of the process that lies on huge pages, in bytes."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def signal_quietly(pid: int, number: int) -> bool:
     """Send a signal; False if there is no such process any more."""
     try:

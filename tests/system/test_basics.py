@@ -12,7 +12,7 @@ import cohab
 import pytest
 from conftest import MakeServer, StartServer
 from harness import Gate, Server, ServerEnded, engine_path, run_cohabd
-from processes import children_of, group_of, parent_of, title_of, wait_until
+from processes import children_of, group_of, huge_pages, parent_of, title_of, wait_until
 
 VALUES: list[Any] = [
     None,
@@ -270,6 +270,8 @@ def test_unknown_option() -> None:
         ["--workers", "-1"],
         ["--max-frame", "12Q"],
         ["--max-frame", "8"],
+        ["--spin-us", "-1"],
+        ["--spin-us", "10001"],
         ["--io-timeout", "0"],
         ["--io-timeout", "nan"],
         ["--stop-timeout", "-1"],
@@ -424,6 +426,30 @@ def test_load_that_leaves_odd_things(start: StartServer) -> None:
         client.call("hang", timeout=0.2)
     assert server.stop() == 0
     assert server.tree() == []  # what load() started is in the forkserver's process group, and ends with it
+
+
+# ---- what load() has built
+
+
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not THP.exists() or "[never]" in THP.read_text(), reason="the kernel has no huge pages")
+@pytest.mark.parametrize(
+    ("tunables", "huge"),
+    [(None, True), ("glibc.malloc.hugetlb=0", False), ("glibc.malloc.check=0", True)],
+)
+def test_huge_pages(start: StartServer, tunables: str | None, huge: bool) -> None:
+    if "[always]" in THP.read_text() and not huge:
+        pytest.skip("this kernel gives huge pages to all")
+    environment = {"GLIBC_TUNABLES": tunables} if tunables else {}
+    server = start("fault", args=["load-memory", "67108864"], environment=environment, workers=1)
+    for pid in (server.forkserver(), *server.workers()):
+        assert (huge_pages(pid) >= 48 << 20) == huge
+    (worker,) = server.workers()
+    os.kill(worker, signal.SIGKILL)
+    (worker,) = server.wait_replaced([worker])
+    assert (huge_pages(worker) >= 48 << 20) == huge
 
 
 # ---- processes
