@@ -20,6 +20,7 @@
 #define WORKERS_MAX       448 /* two descriptors each in the master, below the first connection's number */
 #define CONNECTIONS_MAX   65536
 #define STALL_TIMEOUT_MIN (CLOCK_NS_PER_S / 4) /* the master looks every 100 ms */
+#define SPIN_US_MAX       10000
 
 static const char help_text[] =
     "Usage: cohabd [options] ENGINE [-- engine arguments]\n"
@@ -38,6 +39,9 @@ static const char help_text[] =
     "                          end itself; then it is killed (0.1)\n"
     "  --stall-timeout S       longest time that a worker may sit on a connection without going on (1)\n"
     "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
+    "  --spin-us N             busy-wait that long for a next request before sleeping: for machines with "
+    "cores\n"
+    "                          to spare (0)\n"
     "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
     "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
     "  --crash-dir DIR         reserved: must be a directory that can be written to; not used in this "
@@ -61,6 +65,7 @@ enum option_id {
     OPTION_KILL_GRACE,
     OPTION_STALL_TIMEOUT,
     OPTION_IO_TIMEOUT,
+    OPTION_SPIN_US,
     OPTION_STOP_TIMEOUT,
     OPTION_SOCKET_MODE,
     OPTION_CRASH_DIR,
@@ -82,6 +87,7 @@ static const struct option long_options[] = {
     {"kill-grace", required_argument, NULL, OPTION_KILL_GRACE},
     {"stall-timeout", required_argument, NULL, OPTION_STALL_TIMEOUT},
     {"io-timeout", required_argument, NULL, OPTION_IO_TIMEOUT},
+    {"spin-us", required_argument, NULL, OPTION_SPIN_US},
     {"stop-timeout", required_argument, NULL, OPTION_STOP_TIMEOUT},
     {"socket-mode", required_argument, NULL, OPTION_SOCKET_MODE},
     {"crash-dir", required_argument, NULL, OPTION_CRASH_DIR},
@@ -233,6 +239,9 @@ static void set_option(struct options *options, int id, const char *value)
         break;
     case OPTION_IO_TIMEOUT:
         options->io_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_SPIN_US:
+        options->spin = parse_number(id, value, 0, SPIN_US_MAX) * 1000;
         break;
     case OPTION_STOP_TIMEOUT:
         options->stop_timeout = parse_seconds(id, value, true);

@@ -14,7 +14,7 @@ struct options {
     uint32_t max_frame; /* bytes */
     unsigned max_connections;
     uint64_t default_timeout, max_timeout, kill_grace, io_timeout, stop_timeout; /* ns */
-    uint64_t stall_timeout;                                                      /* ns */
+    uint64_t stall_timeout, spin;                                                /* ns */
     const char *crash_dir;                                                       /* NULL: none */
     mode_t socket_mode;
     enum log_level log_level;

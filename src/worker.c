@@ -290,11 +290,25 @@ static void close_connection(struct worker *worker, uint64_t claim)
 
 /* --- the loop --- */
 
+/* --spin-us. Looks without waiting: with any other time-out the kernel could give a wake-up to a worker that
+ * has just given up, and the request would lie beside sleeping ones. */
+static int spin_for_request(const struct worker *worker, struct epoll_event *claim)
+{
+    uint64_t end = clock_now() + worker->server.options->spin;
+    int count;
+    do
+        count = epoll_wait(FD_SET, claim, 1, 0);
+    while (count == 0 && clock_now() < end);
+    return count;
+}
+
 /* Waits for a request. The kernel writes the claim into the row in the step in which it consumes the event */
 static bool claim_request(struct worker *worker)
 {
     struct epoll_event *claim = &worker->server.row->claim.event;
-    int count = epoll_pwait(FD_SET, claim, 1, -1, &worker->waiting_mask);
+    int count = worker->server.options->spin ? spin_for_request(worker, claim) : 0;
+    if (count == 0)
+        count = epoll_pwait(FD_SET, claim, 1, -1, &worker->waiting_mask);
     if (count < 0 && errno != EINTR)
         leave(WORKER_EXIT_DESCRIPTOR); /* the set is gone: an engine closed it */
     return count == 1;

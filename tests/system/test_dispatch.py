@@ -98,9 +98,10 @@ def test_no_request_waits_while_a_worker_is_idle(start: StartServer, gate: Gate,
         assert names <= set(gate.names())
 
 
-def test_a_request_on_every_connection_again_and_again(start: StartServer) -> None:
+@pytest.mark.parametrize("spin", ["0", "200"])
+def test_a_request_on_every_connection_again_and_again(start: StartServer, spin: str) -> None:
     """Nothing is lost in the re-arming: each connection gets each of its answers."""
-    server = start("fault", workers=WORKERS)
+    server = start("fault", "--spin-us", spin, workers=WORKERS)
     raws = connect_all(server)
     for turn in range(150):
         for i, raw in enumerate(raws):

@@ -125,9 +125,10 @@ def test_connections_that_come_while_workers_die(start: StartServer) -> None:
     server.wait_full_strength()
 
 
-def test_the_kernel_forgets_no_request_with_a_killed_worker(start: StartServer) -> None:
+@pytest.mark.parametrize("spin", ["0", "200"])
+def test_the_kernel_forgets_no_request_with_a_killed_worker(start: StartServer, spin: str) -> None:
     """The worker that would be woken is killed while many sleep, and no birth comes to look for work."""
-    server = start("fault", workers=48)
+    server = start("fault", "--spin-us", spin, workers=48)
     server.expect_error(NO_BIRTH)
     asker = Asker(server)
     for _ in range(4):
