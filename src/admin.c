@@ -129,7 +129,7 @@ static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_
 {
     struct row_view row = {.claim = ROW_NO_CLAIM};
     if (seat->row)
-        row_read(seat->row, &row);
+        row_read(seat->row, seat->key, &row);
     bool running = seat->child.state == CHILD_READY && row.state == ROW_RUNNING;
     msgpack_pack_map(packer, 8);
     pack_number_entry(packer, "number", seat->child.number);
@@ -258,26 +258,25 @@ static void close_connection(struct admin_connection *connection)
     msgpack_sbuffer_destroy(&connection->answers);
 }
 
-/* Handles the frames that are there. -1: the connection is of no more use. */
-static int handle_frames(struct admin_connection *connection)
+/* Handles the next frame, if it is there and the answer to the one before is out. 1: there is an answer to
+ * send; 0: not now; -1: the connection is of no more use. */
+static int handle_frame(struct admin_connection *connection)
 {
-    for (;;) {
-        struct envelope_request request;
-        const char *why;
-        enum frame_progress progress = frame_check(connection->request, connection->received, REQUEST_MAX);
-        if (progress == FRAME_PARTIAL)
-            return 0;
-        if (progress == FRAME_INVALID)
-            return -1;
-        uint32_t length = frame_get_length(connection->request);
-        if (envelope_read_request(connection->request + FRAME_HEADER_SIZE, length, &request, &why) !=
-            ENVELOPE_OK)
-            return -1;
-        handle_request(connection, &request);
-        size_t frame = FRAME_HEADER_SIZE + (size_t)length;
-        memmove(connection->request, connection->request + frame, connection->received - frame);
-        connection->received -= frame;
-    }
+    struct envelope_request request;
+    const char *why;
+    if (connection->answers.size > 0)
+        return 0;
+    enum frame_progress progress = frame_check(connection->request, connection->received, REQUEST_MAX);
+    if (progress != FRAME_COMPLETE)
+        return progress == FRAME_PARTIAL ? 0 : -1;
+    uint32_t length = frame_get_length(connection->request);
+    if (envelope_read_request(connection->request + FRAME_HEADER_SIZE, length, &request, &why) != ENVELOPE_OK)
+        return -1;
+    handle_request(connection, &request);
+    size_t frame = FRAME_HEADER_SIZE + (size_t)length;
+    memmove(connection->request, connection->request + frame, connection->received - frame);
+    connection->received -= frame;
+    return 1;
 }
 
 static int read_requests(struct admin_connection *connection)
@@ -289,7 +288,7 @@ static int read_requests(struct admin_connection *connection)
     if (size == 0)
         return -1;
     connection->received += (size_t)size;
-    return handle_frames(connection);
+    return 0;
 }
 
 static int write_answers(struct admin_connection *connection)
@@ -311,7 +310,10 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct admin_connection *connection = watcher->data;
     int result = events & EV_READ ? read_requests(connection) : 0;
-    if (result < 0 || write_answers(connection) < 0) {
+    do
+        result = result < 0 || write_answers(connection) < 0 ? -1 : handle_frame(connection);
+    while (result > 0);
+    if (result < 0) {
         close_connection(connection);
         return;
     }

@@ -62,7 +62,7 @@ double cohab_deadline_left(const struct cohab_call *call)
 void *cohab_alloc(struct cohab_call *call, size_t size)
 {
     const size_t alignment = _Alignof(max_align_t);
-    if (size > SIZE_MAX - alignment)
+    if (size > PTRDIFF_MAX) /* the zone adds to it */
         return NULL;
     char *memory = msgpack_zone_malloc_no_align(call->zone, size + alignment - 1);
     return memory ? memory + (-(uintptr_t)memory & (alignment - 1)) : NULL;

@@ -18,8 +18,17 @@ static enum deadline_step decide_stopped(struct deadline *deadline, bool runs, b
                 : enter(deadline, DEADLINE_NONE, now, DEADLINE_DO_CONTINUE);
 }
 
+static bool is_overdue(struct deadline *deadline, const struct row_view *row, uint64_t now, uint64_t longest)
+{
+    if (deadline->seen != row->request) {
+        deadline->seen = row->request;
+        deadline->seen_at = now;
+    }
+    return now >= row->deadline || now - deadline->seen_at >= longest;
+}
+
 enum deadline_step deadline_next(struct deadline *deadline, const struct row_view *row, bool stopped,
-                                 uint64_t now, uint64_t grace)
+                                 uint64_t now, uint64_t grace, uint64_t longest)
 {
     bool running = row->valid && row->state == ROW_RUNNING;
     bool same = running && row->request == deadline->request;
@@ -38,7 +47,7 @@ enum deadline_step deadline_next(struct deadline *deadline, const struct row_vie
     default:
         break;
     }
-    if (!running || now < row->deadline)
+    if (!running || !is_overdue(deadline, row, now, longest))
         return DEADLINE_DO_NOTHING;
     deadline->request = row->request;
     return enter(deadline, DEADLINE_FLAGGED, now, DEADLINE_DO_FLAG);

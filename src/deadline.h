@@ -29,6 +29,8 @@ struct deadline {
     enum deadline_stage stage;
     uint64_t request; /* the request that is being ended */
     uint64_t since;   /* when this stage was entered: CLOCK_MONOTONIC, ns */
+    uint64_t seen;    /* the request that runs */
+    uint64_t seen_at; /* when it was first seen to run */
 };
 
 enum deadline_step {
@@ -41,8 +43,9 @@ enum deadline_step {
 };
 
 /* What to do now with a worker whose row reads `row`, and whether it is `stopped` at this moment. Moves
- * `deadline` on: the caller carries the step out. `grace` in ns. */
+ * `deadline` on: the caller carries the step out. `grace` and `longest` in ns: no request runs for longer
+ * than that, whatever its row says. */
 enum deadline_step deadline_next(struct deadline *deadline, const struct row_view *row, bool stopped,
-                                 uint64_t now, uint64_t grace);
+                                 uint64_t now, uint64_t grace, uint64_t longest);
 
 #endif

@@ -25,8 +25,10 @@ static void describe_signal(int signal, char *text, size_t size)
     const char *name = sigabbrev_np(signal);
     if (name)
         snprintf(text, size, "SIG%s", name);
-    else
+    else if (signal >= SIGRTMIN)
         snprintf(text, size, "SIGRTMIN+%d", signal - SIGRTMIN);
+    else
+        snprintf(text, size, "signal %d", signal); /* glibc keeps it for itself */
 }
 
 void deaths_describe_status(int status, char *text, size_t size)
@@ -147,7 +149,8 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
     (void)slots_send(&seat->master->slots, slot, frame, size); /* on failure the connection is closed */
 }
 
-/* Whether a worker that serves can have such a row: an engine may have written over it. */
+/* Whether a worker that serves can have such a row: an engine may have written over it. Nothing seals the
+ * claim of one that waits. */
 static bool row_is_plausible(const struct master *master, const struct row_view *row)
 {
     uint32_t slot = row_claim_slot(row->claim), generation = row_claim_generation(row->claim);
@@ -174,13 +177,21 @@ static void close_lost(struct master *master, const struct seat *dead)
             slots_close(&master->slots, slot);
 }
 
+/* Whether it died of the end that its deadline brought, and not of a crash of its own meanwhile. */
+static bool was_ended(const struct seat *seat, const struct row_view *row, int status)
+{
+    bool expected = WIFEXITED(status) ? WEXITSTATUS(status) == WORKER_EXIT_ENDED
+                                      : WTERMSIG(status) == SIGKILL || WTERMSIG(status) == WORKER_SIGNAL_END;
+    return expected && seat->deadline.stage >= DEADLINE_SIGNALLED && row->request == seat->deadline.request;
+}
+
 /* Design 4.2. The worker has been reaped, its messages have been read. */
 static void recover(struct seat *seat, const struct row_view *row, int status)
 {
     struct master *master = seat->master;
     struct recovery_facts facts = {
         .row = *row,
-        .ended_request = seat->deadline.stage != DEADLINE_NONE ? seat->deadline.request : 0,
+        .ended_request = was_ended(seat, row, status) ? row->request : 0,
         .stopping = master->state == MASTER_KILLING,
     };
     uint32_t slot = 0;
@@ -223,9 +234,7 @@ static void describe_death(const struct seat *seat, const struct row_view *row, 
     char how[64];
     bool running = row->valid && row->state == ROW_RUNNING && row->claim != ROW_NO_CLAIM;
     deaths_describe_status(status, how, sizeof(how));
-    bool by_master =
-        seat->deadline.stage >= DEADLINE_SIGNALLED && running && row->request == seat->deadline.request &&
-        (WIFEXITED(status) ? WEXITSTATUS(status) == WORKER_EXIT_ENDED : WTERMSIG(status) == SIGKILL);
+    bool by_master = was_ended(seat, row, status);
     if (by_master)
         snprintf(cause, size, "ended: %s() ran past its deadline", row->method);
     else if (running)
@@ -258,9 +267,11 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
 uint64_t deaths_take_over(struct seat *seat, int status)
 {
     struct row_view row;
-    row_read(seat->row, &row);
+    row_read(seat->row, seat->key, &row);
     log_death(seat, &row, status);
     recover(seat, &row, status);
+    if (!row_is_plausible(seat->master, &row))
+        return 0;
     seat->master->past_calls += row.calls;
     return row.calls + (row.claim != ROW_NO_CLAIM); /* it died over one */
 }

@@ -212,7 +212,7 @@ static enum envelope_result read_meta(struct cursor *cursor, struct envelope_req
 static enum envelope_result read_parts(struct cursor *cursor, struct envelope_request *request,
                                        const char **why)
 {
-    uint64_t count, ignored;
+    uint64_t count;
     *why = read_opening(cursor, request, &count);
     if (*why)
         return ENVELOPE_BAD_REQUEST;
@@ -221,8 +221,10 @@ static enum envelope_result read_parts(struct cursor *cursor, struct envelope_re
         return ENVELOPE_BAD_REQUEST;
     *why = "params is not an array";
     struct cursor params = *cursor;
-    if (!read_array(&params, &ignored))
+    uint64_t param_count;
+    if (!read_array(&params, &param_count))
         return ENVELOPE_BAD_REQUEST;
+    request->param_count = (size_t)param_count;
     request->params = cursor->at;
     enum envelope_result result =
         skip_value(cursor, CHECK_MAX_DEPTH + 1); /* params itself is one container */

@@ -16,6 +16,7 @@ struct envelope_request {
     uint32_t method_length;
     const unsigned char *params; /* one msgpack array */
     size_t params_size;
+    size_t param_count;
     bool has_deadline;
     uint64_t deadline; /* CLOCK_MONOTONIC, ns */
     bool has_timeout;

@@ -154,6 +154,8 @@ void forkserver_run(const struct options *options)
         tell_master(IPC_LOAD_FAILED, 0, forkserver.engine.setup.error);
         _exit(EXIT_FAILURE);
     }
+    signal(SIGTERM,
+           SIG_IGN); /* to the whole control group: the master, its parent, ends it when it is time */
     preload_settle();
     title_set_suffix(forkserver.engine.description->name);
     say_loaded(forkserver.engine.description);
@@ -167,6 +169,8 @@ void forkserver_run(const struct options *options)
 int forkserver_check(const struct options *options)
 {
     struct engine engine;
+    options_check_directories(options);
+    (void)close_range(STDERR_FILENO + 1, ~0u, 0); /* what was inherited is not the engine's */
     if (load(&engine, options) < 0 || engine_run_selftest(&engine) < 0) {
         fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine.setup.error);
         return EXIT_FAILURE;

@@ -27,6 +27,7 @@ static void on_loaded(struct master *master, const struct ipc_message *message)
     struct forkserver_state *forkserver = &master->forkserver;
     size_t name = strnlen(message->text, message->text_size);
     forkserver->loaded = true;
+    forkserver->progress_at = clock_now();
     snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%.255s", message->text);
     snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%.255s",
              name + 1 < message->text_size ? message->text + name + 1 : "");
@@ -177,9 +178,9 @@ void generation_died(struct master *master, int status)
         else if (WIFEXITED(status) && WEXITSTATUS(status) == FORKSERVER_EXIT_NOT_RUN)
             log_error("cannot execute /proc/self/exe for a forkserver: is /proc mounted?");
         else if (!forkserver->explained)
-            log_error("engine %s: load() never returned: the forkserver was %s", master->options->engine_path,
-                      how);
+            log_error("engine %s: load() never returned: %s", master->options->engine_path, how);
     }
+    (void)kill(-forkserver->pid, SIGKILL); /* what load() has started, and births that had not come far */
     if (forkserver->loaded)
         master->forkserver_deaths++;
     struct life life = {.served = forkserver->loaded,

@@ -36,16 +36,17 @@ int log_level_parse(const char *word)
     return -1;
 }
 
-/* A pipe is opened anew, as O_NONBLOCK belongs to the open file, which the pipe's other writers share. */
+/* A pipe or terminal is opened anew, as O_NONBLOCK belongs to the open file, which its other writers share.
+ */
 void log_never_block(void)
 {
     struct stat status;
     if (fstat(STDERR_FILENO, &status) < 0)
         return;
     is_socket = S_ISSOCK(status.st_mode);
-    if (!S_ISFIFO(status.st_mode))
+    if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode))
         return;
-    int own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC);
+    int own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_APPEND | O_NOCTTY | O_CLOEXEC);
     if (own >= 0)
         descriptor = own;
 }
@@ -58,8 +59,16 @@ static void write_line(const char *line, size_t size)
         written = send(descriptor, line, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     else if (poll(&writable, 1, 0) == 1 && writable.revents & POLLOUT)
         written = write(descriptor, line, size);
-    if (written < 0)
+    if (written < (ssize_t)size)
         dropped++;
+}
+
+/* What an engine says must not look like lines of ours. */
+static void make_one_line(char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+            text[i] = ' ';
 }
 
 static void log_va(enum log_level at, const char *format, va_list arguments)
@@ -83,7 +92,9 @@ static void log_va(enum log_level at, const char *format, va_list arguments)
     size_t room = sizeof(line) - used - 1;
     errno = saved; /* %m */
     int wanted = vsnprintf(line + used, room, format, arguments);
-    used += wanted < 0 ? 0 : (size_t)wanted < room ? (size_t)wanted : room - 1;
+    size_t length = wanted < 0 ? 0 : (size_t)wanted < room ? (size_t)wanted : room - 1;
+    make_one_line(line + used, length);
+    used += length;
     line[used++] = '\n';
     unsigned long before = dropped;
     dropped = 0;

@@ -238,7 +238,9 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
         return;
     ev_io_stop(loop, watcher);
     log_info("the owner is gone");
-    master_stop(watcher->data, false);
+    struct master *master = watcher->data;
+    if (master->state <= MASTER_SERVING) /* else it stops already, and this is no order to hasten */
+        master_stop(master, false);
 }
 
 /* --- the loop --- */
@@ -373,6 +375,7 @@ int master_run(const struct options *options, int argc, char **argv)
     adjusted = *options;
     clear_descriptors(&adjusted);
     log_never_block();
+    options_check_directories(options);
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
     set_up(&master);

@@ -31,11 +31,13 @@ struct seat {
     struct child child;
     struct master *master;
     struct row *row; /* NULL: no process */
+    uint64_t key;    /* the row's */
     int buffer;      /* memfd */
     int control;
     ev_io control_watcher;
     struct deadline deadline;
     struct stall stall;
+    bool slow_start; /* it has been said that its start() takes long */
 };
 
 /* Whether its process has said that it is ready: only then does its row mean anything. */
@@ -51,6 +53,7 @@ struct forkserver_state {
     bool loaded;
     bool explained; /* it has said itself why it cannot load the engine */
     uint64_t born_at;
+    uint64_t progress_at; /* when it loaded, or a worker of it last introduced itself */
     unsigned generation;
     struct backoff backoff;
     char engine_name[256];

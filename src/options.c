@@ -318,8 +318,11 @@ static char *engine_resolve(const char *name)
     return path;
 }
 
-static void check_crash_dir(const char *directory)
+void options_check_directories(const struct options *options)
 {
+    const char *directory = options->crash_dir;
+    if (!directory)
+        return;
     struct stat status;
     if (stat(directory, &status) < 0)
         fatal("--crash-dir %s: %m", directory);
@@ -370,6 +373,4 @@ void options_parse(struct options *options, int argc, char **argv)
     if (!options->check && (!options->socket || !*options->socket))
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");
     take_engine(options, argc, argv, optind);
-    if (options->crash_dir)
-        check_crash_dir(options->crash_dir);
 }

@@ -29,5 +29,8 @@ struct options {
 /* Parses the command line and resolves the engine. Prints --help and --version (exit 0) and errors (exit 2)
  * itself. */
 void options_parse(struct options *options, int argc, char **argv);
+/* Ends the process where a directory cannot be used. For the master alone: one that goes away later must not
+ * keep a forkserver from starting. */
+void options_check_directories(const struct options *options);
 
 #endif

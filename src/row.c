@@ -40,14 +40,34 @@ static void copy_method(const struct row *row, struct row_view *view)
             *c = '?';
 }
 
-void row_read(const struct row *row, struct row_view *view)
+void row_set_key(struct row *row, uint64_t key)
+{
+    row->key_before = key;
+    row->key_after = key;
+}
+
+/* A worker that acts on a claim has sealed it, and gives it up only when the response is out. */
+static bool is_sound(const struct row *row, uint64_t key, uint32_t state, uint64_t claim)
+{
+    uint64_t before = __atomic_load_n(&row->key_before, __ATOMIC_RELAXED);
+    uint64_t after = __atomic_load_n(&row->key_after, __ATOMIC_RELAXED);
+    if (state >= ROW_STATE_COUNT || before != key || after != key)
+        return false;
+    bool acts = state == ROW_RECEIVED || state == ROW_RUNNING || state == ROW_WRITING;
+    if (claim == ROW_NO_CLAIM)
+        return !acts;
+    return state == ROW_WAITING ||
+           atomic_load_explicit(&row->seal, memory_order_relaxed) == row_seal(claim, key);
+}
+
+void row_read(const struct row *row, uint64_t key, struct row_view *view)
 {
     uint64_t request = atomic_load_explicit(&row->request, memory_order_acquire);
     uint32_t state = atomic_load_explicit(&row->state, memory_order_acquire);
     view->request = request;
-    view->valid = state < ROW_STATE_COUNT;
-    view->state = view->valid ? (enum row_state)state : ROW_WAITING;
     view->claim = row_read_claim(row);
+    view->valid = is_sound(row, key, state, view->claim);
+    view->state = view->valid ? (enum row_state)state : ROW_WAITING;
     view->msgid = atomic_load_explicit(&row->msgid, memory_order_relaxed);
     view->deadline = atomic_load_explicit(&row->deadline, memory_order_relaxed);
     view->started = atomic_load_explicit(&row->started, memory_order_relaxed);

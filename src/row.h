@@ -50,8 +50,12 @@ struct row_claim {
 };
 
 struct row {
+    /* Written by the master before the worker exists: its key, a random number. Whatever runs over the row's
+     * beginning or end destroys it, and without it nothing can pass for a seal. */
+    uint64_t key_before;
     /* The worker's part. */
     _Alignas(64) struct row_claim claim;
+    _Atomic uint64_t seal;  /* row_seal() of the claim, from before the row says RECEIVED */
     _Atomic uint32_t state; /* enum row_state */
     _Atomic uint32_t msgid; /* of the running request */
     _Atomic uint64_t
@@ -68,6 +72,7 @@ struct row {
     _Alignas(64) struct mmsghdr receive; /* msg_len: bytes that the receive under way has brought */
     _Alignas(64) struct mmsghdr send;    /* msg_len: bytes that the send under way has taken */
     char method[ROW_METHOD_SIZE];        /* for people: cut where long, not terminated */
+    uint64_t key_after;
     /* The master's part. */
     _Alignas(64) _Atomic uint64_t cancel; /* number of the request that nobody waits for any more; 0: none */
     _Atomic uint32_t orders;              /* enum row_orders */
@@ -82,7 +87,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
 struct row_view {
     uint64_t claim; /* ROW_NO_CLAIM, or generation << 32 | slot: unchecked against the slots */
     enum row_state state;
-    bool valid; /* false: the state word holds no state */
+    bool valid; /* false: an engine has written over the row, as far as that can be seen */
     uint32_t msgid;
     uint64_t request;
     uint64_t deadline;
@@ -96,9 +101,18 @@ struct row_view {
     char method[ROW_METHOD_SIZE + 1]; /* printable ASCII, terminated */
 };
 
-/* Copies a row. Of a living worker the copy is consistent where it says RUNNING: request, msgid and deadline
- * then belong together; it says WAITING where they changed under the reader. */
-void row_read(const struct row *row, struct row_view *view);
+/* Gives a fresh row its key. */
+void row_set_key(struct row *row, uint64_t key);
+/* What a worker with that key writes beside the claim that it acts on. */
+static inline uint64_t row_seal(uint64_t claim, uint64_t key)
+{
+    return claim ^ key;
+}
+
+/* Copies a row that was given that key. Of a living worker the copy is consistent where it says RUNNING:
+ * request, msgid and deadline then belong together; it says WAITING where they changed under the reader. It
+ * may be not valid for a moment, when the worker goes on while it is read. */
+void row_read(const struct row *row, uint64_t key, struct row_view *view);
 /* The claim alone, in one load. */
 uint64_t row_read_claim(const struct row *row);
 

@@ -35,7 +35,8 @@ int serve_init(struct server *server, struct row *row, unsigned char *buffer, co
                               .buffer = buffer,
                               .buffer_size = serve_buffer_size(options->max_frame),
                               .options = options,
-                              .engine = engine};
+                              .engine = engine,
+                              .key = row->key_before};
     if (response_init(&server->response, options->max_frame) < 0 ||
         !msgpack_zone_init(&server->zone, MSGPACK_ZONE_CHUNK_SIZE))
         return -1;
@@ -45,13 +46,18 @@ int serve_init(struct server *server, struct row *row, unsigned char *buffer, co
 
 /* --- receiving --- */
 
-static void record_received(struct server *server, size_t received)
+static void note_received(struct server *server, size_t received)
 {
     server->received = received;
     if (received > server->touched)
         server->touched = received;
+}
+
+/* What the row says of the buffer. The kernel counts what the next receive brings on top of it. */
+static void record_received(struct server *server)
+{
     __atomic_store_n(&server->row->receive.msg_len, 0, __ATOMIC_RELAXED);
-    atomic_store_explicit(&server->row->received, received, memory_order_relaxed);
+    atomic_store_explicit(&server->row->received, server->received, memory_order_relaxed);
 }
 
 /* recvmmsg(2), as the kernel then writes the number of bytes into the row in the same step in which it takes
@@ -60,56 +66,70 @@ static ssize_t receive_into_buffer(struct server *server, int connection, size_t
 {
     struct iovec part = {.iov_base = server->buffer + server->received, .iov_len = wanted};
     struct mmsghdr *header = &server->row->receive;
-    int count;
-    do {
-        header->msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
-        count = recvmmsg(connection, header, 1, (unsigned)flags, NULL);
-    } while (count < 0 && errno == EINTR);
-    if (count < 0)
+    header->msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+    if (recvmmsg(connection, header, 1, (unsigned)flags, NULL) < 0)
         return -1;
     return (ssize_t)__atomic_load_n(&header->msg_len, __ATOMIC_RELAXED);
 }
 
-/* Bytes to ask for next: the rest of a frame whose length is known, else a good first mouthful. */
+/* Bytes to ask for next: no more than belongs to this frame, so that a client that pipelines without end does
+ * not keep a worker. */
 static size_t next_receive_size(const struct server *server)
 {
     if (server->received < FRAME_HEADER_SIZE)
-        return FIRST_RECEIVE;
+        return FRAME_HEADER_SIZE - server->received;
     return FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer) - server->received;
 }
 
-/* A client that sends a byte now and then must not hold a worker for ever. *since is when the waiting began,
- * 0 at first. */
-static bool is_too_slow(const struct server *server, uint64_t *since)
+/* How long that is ago; *since is 0 until this is first asked. In ns. */
+static uint64_t time_since(uint64_t *since)
 {
     uint64_t now = clock_now();
     if (*since == 0)
         *since = now;
-    return (now - *since) / server->options->io_timeout >= FRAME_TIMEOUTS + server->received / SLOWEST;
+    return now - *since;
+}
+
+/* A client that sends a byte now and then must not hold a worker for ever. */
+static bool is_too_slow(const struct server *server, uint64_t *begun)
+{
+    return time_since(begun) / server->options->io_timeout >= FRAME_TIMEOUTS + server->received / SLOWEST;
+}
+
+/* Whether a wait that a signal has interrupted has lasted for an io_timeout: begun anew it would again have
+ * that long. */
+static bool is_over(const struct server *server, uint64_t *interrupted)
+{
+    return time_since(interrupted) >= server->options->io_timeout;
 }
 
 /* Waits for the rest of a frame whose beginning has come. An io_timeout without a byte ends the wait with
  * EAGAIN. */
 static enum frame_progress receive_rest(struct server *server, int connection)
 {
-    uint64_t since = 0;
+    uint64_t begun = 0, interrupted = 0;
     for (;;) {
         enum frame_progress progress =
             frame_check(server->buffer, server->received, server->options->max_frame);
         if (progress != FRAME_PARTIAL)
             return progress;
-        if (is_too_slow(server, &since)) {
+        if (is_too_slow(server, &begun) || (interrupted && is_over(server, &interrupted))) {
             errno = EAGAIN;
             return FRAME_PARTIAL;
         }
+        record_received(server);
         int flags = server->received < FRAME_HEADER_SIZE ? 0 : MSG_WAITALL;
         ssize_t count = receive_into_buffer(server, connection, next_receive_size(server), flags);
-        if (count <= 0) {
+        if (count > 0) {
+            note_received(server, server->received + (size_t)count);
+            interrupted = 0;
+        } else if (count < 0 && errno == EINTR) {
+            (void)is_over(server, &interrupted);
+        } else {
             if (count == 0)
                 errno = 0;
             return FRAME_PARTIAL;
         }
-        record_received(server, server->received + (size_t)count);
     }
 }
 
@@ -144,16 +164,18 @@ static enum serve_outcome send_frame(struct server *server, int connection, bool
     uint32_t state = atomic_load_explicit(&row->state, memory_order_relaxed);
     record_response(row, state, last ? ROW_SIZE_UNKNOWN : size);
     serve_set_state(server, ROW_WRITING);
+    uint64_t interrupted = 0;
     for (size_t sent = 0; sent < size;) {
         ssize_t count = send_part(row, connection, frame + sent, size - sent);
         if (count >= 0) {
             sent += (size_t)count;
+            interrupted = 0;
             if (sent < size) /* slow peer: from here on a death closes the connection */
                 atomic_store_explicit(&row->response_size, ROW_SIZE_UNKNOWN, memory_order_relaxed);
         } else if (sent == 0 && (errno == EBADF || errno == ENOTSOCK)) {
             serve_set_state(server, (enum row_state)state);
             return SERVE_LOST;
-        } else if (errno != EINTR) {
+        } else if (errno != EINTR || is_over(server, &interrupted)) {
             return SERVE_CLOSE; /* the peer is gone, or took nothing for an io_timeout */
         }
     }
@@ -222,7 +244,8 @@ static void record_running(struct server *server, const struct cohab_call *call,
     title_set_suffix(method->name);
 }
 
-/* What keeps a well-formed request from the engine, as an error that says executed: false. */
+/* What keeps a well-formed request from the engine, before its parameters are unpacked: that may take many
+ * times their size. */
 static bool refuse(const struct server *server, const struct cohab_call *call,
                    const struct envelope_request *request, uint64_t now, char *message, size_t size,
                    struct envelope_error *error)
@@ -240,33 +263,53 @@ static bool refuse(const struct server *server, const struct cohab_call *call,
         snprintf(message, size, "engine %s has no method '%.*s'", server->engine->description->name, shown,
                  request->method);
     } else if (call->method->signature &&
-               !signature_check(call->method->signature, &call->params->via.array, message, size)) {
+               !signature_check_count(call->method->signature, request->param_count, message, size)) {
         *error = (struct envelope_error){.code = "INVALID_ARGUMENT", .reason = "BAD_ARGUMENT"};
     } else {
         return false;
     }
-    error->message = message;
     return true;
 }
 
+/* Unpacks the parameters into the zone, and compares them with the signature. */
+static bool refuse_params(struct server *server, const struct cohab_call *call,
+                          const struct envelope_request *request, msgpack_object *params, char *message,
+                          size_t size, struct envelope_error *error)
+{
+    size_t offset = 0;
+    if (msgpack_unpack((const char *)request->params, request->params_size, &offset, &server->zone, params) !=
+        MSGPACK_UNPACK_SUCCESS) {
+        *error = (struct envelope_error){.code = "RESOURCE_EXHAUSTED", .reason = "NO_MEMORY", .retry = true};
+        snprintf(message, size, "the worker has no memory for these parameters");
+        return true;
+    }
+    *error = (struct envelope_error){.code = "INVALID_ARGUMENT", .reason = "BAD_ARGUMENT"};
+    return call->method->signature &&
+           !signature_check(call->method->signature, &params->via.array, message, size);
+}
+
 static enum serve_outcome run_request(struct server *server, int connection,
-                                      const struct envelope_request *request, const msgpack_object *params)
+                                      const struct envelope_request *request)
 {
     char message[ENVELOPE_MESSAGE_MAX];
     struct envelope_error error;
+    msgpack_object params;
     uint64_t now = clock_now();
     const struct engine_method *method = engine_find(server->engine, request->method, request->method_length);
     struct cohab_call call = {.state = server->engine->state,
                               .method =
                                   method ? method : builtin_find(request->method, request->method_length),
-                              .params = params,
+                              .params = &params,
                               .zone = &server->zone,
                               .response = &server->response,
                               .row = server->row,
                               .request = server->request + 1,
                               .deadline = request_deadline(request, server->options, now)};
-    if (refuse(server, &call, request, now, message, sizeof(message), &error))
+    if (refuse(server, &call, request, now, message, sizeof(message), &error) ||
+        refuse_params(server, &call, request, &params, message, sizeof(message), &error)) {
+        error.message = message;
         return send_error(server, connection, request, &error);
+    }
     if (!method)
         call.state = server->engine; /* what builtin methods tell about */
     server->request++;
@@ -291,25 +334,11 @@ static enum serve_outcome serve_frame(struct server *server, int connection)
 {
     struct envelope_request request;
     const char *why;
-    uint32_t size = frame_get_length(server->buffer);
-    enum envelope_result result =
-        envelope_read_request(server->buffer + FRAME_HEADER_SIZE, size, &request, &why);
+    enum envelope_result result = envelope_read_request(server->buffer + FRAME_HEADER_SIZE,
+                                                        frame_get_length(server->buffer), &request, &why);
     if (result != ENVELOPE_OK)
         return send_last_error(server, connection, &request, reason_of(result), why);
-    msgpack_object params;
-    size_t offset = 0;
-    msgpack_unpack_return unpacked =
-        msgpack_unpack((const char *)request.params, request.params_size, &offset, &server->zone, &params);
-    enum serve_outcome outcome;
-    if (unpacked == MSGPACK_UNPACK_SUCCESS) {
-        outcome = run_request(server, connection, &request, &params);
-    } else {
-        struct envelope_error error = {.code = "RESOURCE_EXHAUSTED",
-                                       .reason = "NO_MEMORY",
-                                       .message = "the worker has no memory for these parameters",
-                                       .retry = true};
-        outcome = send_error(server, connection, &request, &error);
-    }
+    enum serve_outcome outcome = run_request(server, connection, &request);
     msgpack_zone_clear(&server->zone);
     return outcome;
 }
@@ -317,16 +346,16 @@ static enum serve_outcome serve_frame(struct server *server, int connection)
 /* The frame at the start of the buffer is answered: what is behind it becomes the start. The row still says
  * WRITING; from the moment in which buffer and row no longer tell the same, it says so in a way that has the
  * connection closed. */
-static void drop_frame(struct server *server)
+static void drop_frame(struct server *server, size_t frame)
 {
     struct row *row = server->row;
-    size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);
     size_t left = server->received - frame;
     if (left > 0) {
         atomic_store_explicit(&row->response_size, ROW_SIZE_UNKNOWN, memory_order_release);
         memmove(server->buffer, server->buffer + frame, left);
     }
-    record_received(server, left);
+    note_received(server, left);
+    record_received(server);
     uint64_t calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
     atomic_store_explicit(&row->calls, calls + 1, memory_order_relaxed);
 }
@@ -350,10 +379,11 @@ static enum serve_outcome serve_frames(struct server *server, int connection)
             return send_last_error(server, connection, &nobody, "BAD_FRAME",
                                    "the frame did not come to its end within --io-timeout");
         }
+        size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);
         enum serve_outcome outcome = serve_frame(server, connection);
         if (outcome != SERVE_REARM)
             return outcome;
-        drop_frame(server);
+        drop_frame(server, frame); /* its length, from before the engine could write over it */
         response_reset(&server->response);
     } while (server->received > 0);
     return SERVE_REARM;
@@ -361,12 +391,14 @@ static enum serve_outcome serve_frames(struct server *server, int connection)
 
 enum serve_outcome serve_connection(struct server *server, int connection)
 {
+    atomic_store_explicit(&server->row->seal, row_seal(row_read_claim(server->row), server->key),
+                          memory_order_relaxed);
     ssize_t count = receive_into_buffer(server, connection, FIRST_RECEIVE, MSG_DONTWAIT);
     enum serve_outcome outcome;
     if (count > 0) {
-        record_received(server, (size_t)count);
+        note_received(server, (size_t)count);
         outcome = serve_frames(server, connection);
-    } else if (count < 0 && errno == EAGAIN) {
+    } else if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
         outcome = SERVE_REARM;
     } else if (count < 0 && (errno == EBADF || errno == ENOTSOCK)) {
         outcome = SERVE_LOST;
@@ -397,7 +429,8 @@ void serve_ready(struct server *server)
     response_reset(&server->response);
     __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)), ROW_NO_CLAIM,
                      __ATOMIC_RELEASE);
-    record_received(server, 0);
+    note_received(server, 0);
+    record_received(server);
     __atomic_store_n((uint32_t *)(void *)server->buffer, FRAME_NOTHING, __ATOMIC_RELEASE);
     serve_set_state(server, ROW_WAITING);
 }

@@ -21,6 +21,7 @@ struct server {
     struct engine *engine;
     struct response response;
     msgpack_zone zone;
+    uint64_t key;     /* the row's */
     uint64_t request; /* number of the last request */
     size_t received;  /* bytes in the buffer */
     size_t touched;   /* most bytes that the buffer held since it was last trimmed */

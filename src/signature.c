@@ -412,7 +412,7 @@ const char *signature_type_name(const msgpack_object *object)
     return type_name_of(object);
 }
 
-static void explain_count(struct text *text, const struct signature *signature, uint32_t given)
+static void explain_count(struct text *text, const struct signature *signature, size_t given)
 {
     text_add(text, "%s() takes ", signature->name);
     bool one = signature->count == 1 && signature->required == 1;
@@ -422,18 +422,25 @@ static void explain_count(struct text *text, const struct signature *signature, 
         text_add(text, "%zu", signature->count);
     else
         text_add(text, "%zu to %zu", signature->required, signature->count);
-    text_add(text, " argument%s, %u %s given", one ? "" : "s", given, given == 1 ? "was" : "were");
+    text_add(text, " argument%s, %zu %s given", one ? "" : "s", given, given == 1 ? "was" : "were");
+}
+
+bool signature_check_count(const struct signature *signature, size_t count, char *error, size_t error_size)
+{
+    if (count >= signature->required && count <= signature->count)
+        return true;
+    struct text text = text_open(error, error_size);
+    explain_count(&text, signature, count);
+    text_close(&text);
+    return false;
 }
 
 bool signature_check(const struct signature *signature, const msgpack_object_array *params, char *error,
                      size_t error_size)
 {
-    struct text text = text_open(error, error_size);
-    if (params->size < signature->required || params->size > signature->count) {
-        explain_count(&text, signature, params->size);
-        text_close(&text);
+    if (!signature_check_count(signature, params->size, error, error_size))
         return false;
-    }
+    struct text text = text_open(error, error_size);
     for (size_t i = 0; i < params->size; i++) {
         const struct parameter *parameter = &signature->parameters[i];
         if (type_accepts(parameter->type, &params->ptr[i]))

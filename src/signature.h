@@ -33,10 +33,10 @@ size_t signature_min_params(const struct signature *signature);
 /* The name of parameter `index`; "?" outside the signature. Lives as long as the signature. */
 const char *signature_param_name(const struct signature *signature, size_t index);
 
-/* Whether params fit in number and types. If not, error gets one line for the caller, for example:
- *   suggest() takes 1 to 2 arguments, 3 were given
- *   suggest(): argument 2 'limit': expected int, got str
- *   check_all(): argument 1 'words'[3]: expected str, got bytes */
+/* Whether params fit in number, and in number and types. If not, error gets one line for the caller, for
+ * example: suggest() takes 1 to 2 arguments, 3 were given suggest(): argument 2 'limit': expected int, got
+ * str check_all(): argument 1 'words'[3]: expected str, got bytes */
+bool signature_check_count(const struct signature *signature, size_t count, char *error, size_t error_size);
 bool signature_check(const struct signature *signature, const msgpack_object_array *params, char *error,
                      size_t error_size);
 

@@ -7,10 +7,13 @@
 #define LATE_AT_MOST UINT64_C(500000000)
 
 /* Whether a worker never stays so for long by itself. RUNNING has its deadline; RECEIVED and WRITING may wait
- * for the peer, but not while the worker is stopped. */
+ * for the peer, but not while the worker is stopped. A row that stays senseless was overwritten: nothing but
+ * this ends what its worker does. */
 static bool is_brief(const struct row_view *row, bool stopped)
 {
-    if (!row->valid || row->claim == ROW_NO_CLAIM || row->state == ROW_RUNNING)
+    if (!row->valid)
+        return true;
+    if (row->claim == ROW_NO_CLAIM || row->state == ROW_RUNNING)
         return false;
     return stopped || row->state == ROW_WAITING || row->state == ROW_ANSWERED || row->state == ROW_CLOSING;
 }
@@ -18,7 +21,7 @@ static bool is_brief(const struct row_view *row, bool stopped)
 static bool is_unchanged(const struct stall *stall, const struct row_view *row, bool stopped)
 {
     return is_brief(row, stopped) && row->claim == stall->claim && row->calls == stall->calls &&
-           row->state == stall->state;
+           row->state == stall->state && row->valid == stall->valid;
 }
 
 static enum stall_step decide(struct stall *stall, bool unchanged, bool stopped, uint64_t now)
@@ -41,6 +44,7 @@ enum stall_step stall_look(struct stall *stall, const struct row_view *row, bool
     stall->claim = row->claim;
     stall->calls = row->calls;
     stall->state = row->state;
+    stall->valid = row->valid;
     stall->looked_at = now;
     if (stall->stuck_for < limit)
         return STALL_DO_NOTHING;

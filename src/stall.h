@@ -17,6 +17,7 @@ struct stall {
     uint64_t claim;
     uint64_t calls;
     enum row_state state;
+    bool valid;
     uint64_t looked_at; /* CLOCK_MONOTONIC, ns */
     uint64_t stuck_for; /* ns */
     bool stopping;      /* STALL_DO_STOP was returned: the verdict waits until the worker is stopped */

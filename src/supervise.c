@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +27,8 @@
 #define BIRTHS_UNDER_WAY 64
 /* From asking for a worker to its first message; start() comes after it. */
 #define BIRTH_TIMEOUT (10 * CLOCK_NS_PER_S)
+/* A worker says a word or two for each claim, and waits for the answer to one of them. */
+#define MESSAGES_AT_ONCE 64
 
 static const char *seat_label(const struct seat *seat, char *label)
 {
@@ -61,6 +64,13 @@ static void release_seat(struct seat *seat)
     seat->row = NULL;
     seat->deadline = (struct deadline){0};
     seat->stall = (struct stall){0};
+    seat->slow_start = false;
+}
+
+static uint64_t random_key(void)
+{
+    uint64_t key;
+    return getrandom(&key, sizeof(key), GRND_INSECURE) == (ssize_t)sizeof(key) ? key : clock_now();
 }
 
 /* Row, request buffer and control socket of a process that does not exist yet, and the request for it. */
@@ -72,6 +82,8 @@ static int ask_for_worker(struct seat *seat)
     seat->buffer = shared_create("cohab-request", serve_buffer_size(master->options->max_frame));
     seat->row = row >= 0 ? shared_map(row, ROW_SIZE, 1) : NULL;
     int result = -1;
+    if (seat->row)
+        row_set_key(seat->row, seat->key = random_key());
     if (seat->row && seat->buffer >= 0 && ipc_pair(pair, 1) == 0) {
         struct ipc_message message = {
             .type = IPC_FORK,
@@ -122,7 +134,7 @@ void supervise_births(struct master *master)
         return;
     if (master->forkserver.pid == 0 && now >= master->forkserver.backoff.retry_at)
         (void)generation_start(master);
-    if (!master->forkserver.loaded)
+    if (!master->forkserver.loaded || master->forkserver.control < 0)
         return;
     unsigned under_way = 0;
     for (unsigned i = 0; i < master->options->workers; i++)
@@ -134,7 +146,6 @@ void supervise_births(struct master *master)
         }
 }
 
-/* A birth that came to nothing: the process never introduced itself, or is gone already. */
 static void log_lost_birth(const struct seat *seat, const char *why)
 {
     char label[LABEL_SIZE];
@@ -180,8 +191,9 @@ static void on_ready(struct seat *seat)
         master_serve(seat->master);
 }
 
-/* What a worker says is checked like what a client says: an engine can write to its control socket. */
-static void handle_message(struct seat *seat, const struct ipc_message *message)
+/* What a worker says is checked like what a client says: an engine can write to its control socket. -1: no
+ * worker says this. */
+static int handle_message(struct seat *seat, const struct ipc_message *message)
 {
     struct master *master = seat->master;
     uint32_t slot;
@@ -189,6 +201,8 @@ static void handle_message(struct seat *seat, const struct ipc_message *message)
     case IPC_HELLO:
         if (seat->child.pid == 0)
             seat->child.pid = message->sender;
+        if (seat->child.generation == master->forkserver.generation)
+            master->forkserver.progress_at = clock_now();
         if (!supervise_wants_births(master))
             send_signal(seat, SIGKILL); /* born too late: it holds nothing yet */
         break;
@@ -208,21 +222,33 @@ static void handle_message(struct seat *seat, const struct ipc_message *message)
             slots_close(&master->slots, slot);
         break;
     default:
-        log_warn("worker %u sent an unknown message (%u)", seat->child.number, message->type);
+        return -1;
     }
+    return 0;
 }
 
-/* Reads what has come from a worker. */
+/* An engine, or a child that it has left, writes to the worker's control socket. */
+static void end_rogue(struct seat *seat)
+{
+    char label[LABEL_SIZE];
+    log_warn("%s: its engine writes to cohab's control socket: killed", seat_label(seat, label));
+    send_signal(seat, SIGKILL);
+    close_control(seat);
+}
+
+/* Reads what has come from a worker, but no more than it may have to say: whoever writes without end must not
+ * hold the master up. */
 static void read_messages(struct seat *seat)
 {
     struct ipc_message message;
     int result = 1;
-    while (seat->control >= 0 && (result = ipc_receive(seat->control, &message, MSG_DONTWAIT)) != 0) {
-        if (result < 0 && errno != EPROTO) /* an engine's rubbish is dropped */
+    for (int i = 0; i < MESSAGES_AT_ONCE && seat->control >= 0; i++) {
+        result = ipc_receive(seat->control, &message, MSG_DONTWAIT);
+        if (result == 0 || (result < 0 && errno != EPROTO))
             break;
         ipc_close_descriptors(&message);
-        if (result == 1)
-            handle_message(seat, &message);
+        if (result < 0 || handle_message(seat, &message) < 0)
+            end_rogue(seat);
     }
     if (result == 0)
         close_control(seat);
@@ -261,7 +287,7 @@ static bool is_stopped(const struct seat *seat)
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)seat->child.pid);
     FILE *file = fopen(path, "re");
     if (!file)
-        return true; /* no /proc to see it in */
+        return errno == ENOENT; /* no /proc to see it in; else no descriptor: perhaps next time */
     const char *state = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL; /* "4711 (name) T ..." */
     fclose(file);
     return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
@@ -296,8 +322,11 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
 
 static void check_deadline(struct seat *seat, const struct row_view *row, uint64_t now)
 {
-    uint64_t grace = seat->master->options->kill_grace;
-    carry_out(seat, deadline_next(&seat->deadline, row, is_stopped(seat), now, grace), row);
+    const struct options *options = seat->master->options;
+    carry_out(
+        seat,
+        deadline_next(&seat->deadline, row, is_stopped(seat), now, options->kill_grace, options->max_timeout),
+        row);
 }
 
 static void check_stall(struct seat *seat, const struct row_view *row, uint64_t now)
@@ -327,24 +356,39 @@ static bool check_worker(struct seat *seat)
     uint64_t now = clock_now();
     if (!seat_serves(seat))
         return false;
-    row_read(seat->row, &row);
+    row_read(seat->row, seat->key, &row);
     check_deadline(seat, &row, now);
     check_stall(seat, &row, now);
     return row.claim != ROW_NO_CLAIM;
 }
 
+/* Births are made one after the other: time counts from the last one, too. */
+static bool birth_hangs(const struct seat *seat, uint64_t now)
+{
+    const struct forkserver_state *forkserver = &seat->master->forkserver;
+    bool present = seat->child.generation == forkserver->generation;
+    uint64_t since = present && forkserver->progress_at > seat->child.born_at ? forkserver->progress_at
+                                                                              : seat->child.born_at;
+    return seat->child.pid == 0 && now - since >= BIRTH_TIMEOUT;
+}
+
 /* A birth that gets nowhere (the forkserver is stopped, an atfork handler hangs) is given up, and the
- * forkserver with it. */
+ * forkserver with it. start() may take its time, but not in silence. */
 static void check_births(struct master *master, uint64_t now)
 {
     bool hangs = false;
+    char label[LABEL_SIZE];
     for (unsigned i = 0; i < master->options->workers; i++) {
         struct seat *seat = &master->seats[i];
-        if (seat->child.state != CHILD_STARTING || seat->child.pid != 0 ||
-            now - seat->child.born_at < BIRTH_TIMEOUT)
+        if (seat->child.state != CHILD_STARTING)
             continue;
-        end_birth(seat, "no process came into being for 10 s");
-        hangs = true;
+        if (birth_hangs(seat, now)) {
+            hangs |= seat->child.generation == master->forkserver.generation;
+            end_birth(seat, "no process came into being for 10 s");
+        } else if (seat->child.pid != 0 && !seat->slow_start && now - seat->child.born_at >= BIRTH_TIMEOUT) {
+            seat->slow_start = true;
+            log_warn("%s: start() has not returned for 10 s", seat_label(seat, label));
+        }
     }
     if (hangs)
         generation_end(master);
@@ -450,7 +494,7 @@ bool supervise_any_running(const struct master *master)
         struct row_view row;
         if (!seat_serves(&master->seats[i]))
             continue;
-        row_read(master->seats[i].row, &row);
+        row_read(master->seats[i].row, master->seats[i].key, &row);
         bool answering = row.state == ROW_WRITING && row.writing_from == ROW_RUNNING;
         if (row.claim != ROW_NO_CLAIM && (row.state == ROW_RUNNING || answering))
             return true;

@@ -73,7 +73,7 @@ static void on_end(int signal)
     (void)signal;
     int saved = errno;
     struct row_view row;
-    row_read(self->server.row, &row);
+    row_read(self->server.row, self->server.key, &row);
     uint64_t cancel = atomic_load_explicit(&self->server.row->cancel, memory_order_relaxed);
     if (row.state == ROW_RUNNING && row.request == cancel)
         leave(WORKER_EXIT_ENDED);

@@ -12,7 +12,7 @@
 /* How a worker ends itself: exit codes that its master knows. An engine may call exit() with the same
  * numbers; what its row says then tells them apart. */
 enum worker_exit {
-    WORKER_EXIT_LEFT = 0,         /* told to leave, and idle */
+    WORKER_EXIT_LEFT = 79, /* told to leave, and idle: no number that an engine is likely to exit with */
     WORKER_EXIT_NOT_STARTED = 80, /* start() failed, or the worker could not be set up */
     WORKER_EXIT_ENDED = 81,       /* its request was cancelled, and ran on */
     WORKER_EXIT_DESCRIPTOR = 82, /* a descriptor of cohab's was closed or replaced, or its number was taken */

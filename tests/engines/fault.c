@@ -26,9 +26,11 @@
  *     truncate_fd(fd, size) -> int ftruncate(2); -errno on error
  *     open_fds() -> list[int]      the worker's open descriptors
  *     open_more(count)             opens /dev/null that often and keeps it; returns the descriptors
- *     scribble(mapping, value, outcome) -> int
+ *     scribble(mapping, value, outcome, offset, size) -> int
  *                                  fills every writable shared mapping whose line in /proc/self/maps contains
- *                                  `mapping`; outcome "return" (their size), "crash" or "exit"
+ *                                  `mapping`, or a part of each; outcome "return" (how many bytes), "crash",
+ *                                  "exit" or "spin"
+ *     timer(seconds)               SIGALRM again and again, handled
  *     block_signals()              blocks every signal from now on
  *     set_signal(signal, action)   "default" or "ignore"
  *     limit_memory(size)           RLIMIT_DATA of this worker
@@ -474,21 +476,44 @@ static int fault_scribble(struct cohab_call *call)
 {
     const char *path, *outcome = "return";
     int value;
-    if (cohab_parse(call, "si|s", &path, &value, &outcome) != 0)
+    int64_t offset = 0, size = INT64_MAX;
+    if (cohab_parse(call, "si|sLL", &path, &value, &outcome, &offset, &size) != 0)
         return -1;
-    bool crash = strcmp(outcome, "crash") == 0, leave = strcmp(outcome, "exit") == 0;
     unsigned char *starts[64];
     size_t sizes[64], bytes = 0;
     size_t count = find_shared_mappings(path, starts, sizes, 64);
     for (size_t i = 0; i < count; i++) {
-        memset(starts[i], value, sizes[i]);
-        bytes += sizes[i];
+        size_t most = sizes[i] - (size_t)offset;
+        size_t length = (size_t)size < most ? (size_t)size : most;
+        memset(starts[i] + offset, value, length);
+        bytes += length;
     }
-    if (crash)
+    if (strcmp(outcome, "crash") == 0)
         do_crash();
-    if (leave)
+    if (strcmp(outcome, "exit") == 0)
         _exit(0);
+    while (strcmp(outcome, "spin") == 0)
+        (void)getppid();
     return cohab_return(call, "L", (int64_t)bytes);
+}
+
+/* SIGALRM, handled and forgotten, that often. */
+static void on_timer(int number)
+{
+    (void)number;
+}
+
+static int fault_timer(struct cohab_call *call)
+{
+    double seconds;
+    if (cohab_parse(call, "d", &seconds) != 0)
+        return -1;
+    struct sigaction action = {.sa_handler = on_timer, .sa_flags = SA_RESTART};
+    struct itimerval timer = {.it_interval.tv_usec = (suseconds_t)(seconds * 1e6),
+                              .it_value.tv_usec = (suseconds_t)(seconds * 1e6)};
+    if (sigaction(SIGALRM, &action, NULL) < 0 || setitimer(ITIMER_REAL, &timer, NULL) < 0)
+        return cohab_fail(call, COHAB_INTERNAL, "timer: %s", strerror(errno));
+    return 0;
 }
 
 static int fault_block_signals(struct cohab_call *call)
@@ -749,7 +774,11 @@ static const struct cohab_method methods[] = {
     METHOD(truncate_fd, "(fd: int, size: int) -> int", 0),
     METHOD(open_fds, "() -> list[int]", 0),
     METHOD(open_more, "(count: int) -> list[int]", 0),
-    METHOD(scribble, "(mapping: str, value: int, outcome: str = \"return\") -> int", 0),
+    METHOD(scribble,
+           "(mapping: str, value: int, outcome: str = \"return\", offset: int = 0, size: int = "
+           "9223372036854775807) -> int",
+           0),
+    METHOD(timer, "(seconds: float) -> None", 0),
     METHOD(block_signals, "() -> None", 0),
     METHOD(set_signal, "(signal: int, action: str) -> None", 0),
     METHOD(limit_memory, "(size: int) -> None", 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import signal
@@ -426,6 +427,29 @@ def test_load_that_leaves_odd_things(start: StartServer) -> None:
         client.call("hang", timeout=0.2)
     assert server.stop() == 0
     assert server.tree() == []  # what load() started is in the forkserver's process group, and ends with it
+
+
+def test_check_with_inherited_descriptors() -> None:
+    """They are the caller's, and no fault of the engine."""
+    high = fcntl.fcntl(0, fcntl.F_DUPFD, 2000)
+    try:
+        result = run_cohabd("--check", engine_path("fault"), pass_fds=[high])
+    finally:
+        os.close(high)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_crash_dir_that_goes_away(start: StartServer, directory: Path) -> None:
+    place = directory / "crashes"
+    place.mkdir()
+    server = start("fault", "--crash-dir", str(place))
+    server.expect_error("forkserver .* died")
+    place.rmdir()
+    os.kill(server.forkserver(), signal.SIGKILL)
+    server.wait_log("generation 2")
+    result = run_cohabd("--socket", str(directory / "s"), "--crash-dir", str(place), engine_path("echo"))
+    assert result.returncode == 1
+    assert str(place) in result.stderr
 
 
 # ---- what load() has built

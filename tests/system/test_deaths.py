@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from conftest import StartServer
 from harness import Gate, Server
 from processes import children_of, is_alive, parent_of, state_of, title_of, wait_until
-from wire import Raw, Reply, request
+from wire import ConnectionEnded, Raw, Reply, request
 
 SIGNALS = [
     "SIGKILL",
@@ -339,6 +340,68 @@ def test_a_row_that_was_overwritten_loses_no_connection_for_ever(start: StartSer
     assert raw.at_end()
     raw.close()
     wait_until(lambda: server.status()["connections"]["open"] == 0, 3.0, "its place is free")
+
+
+@pytest.mark.parametrize("size", [64, 256, 512])
+def test_an_overrun_row_hits_nobody_else(start: StartServer, size: int) -> None:
+    """Bytes of 1, as from an array of small numbers: a state, and a claim on another's connection."""
+    server = start("fault", workers=2)
+    raws = [server.raw(timeout=3.0) for _ in range(4)]
+    for raw in raws:
+        assert raw.call("echo", 1).ok
+    raws[0].ask("scribble", "cohab-row", 1, "crash", 0, size)
+    assert raws[0].at_end()
+    for raw in raws[1:]:
+        assert raw.is_silent()
+        assert raw.call("echo", 2).result == 2
+    wait_until(lambda: server.status()["connections"]["open"] == 3, 3.0, "its place is free")
+
+
+def test_one_word_of_a_row_that_was_overwritten(start: StartServer) -> None:
+    """Wherever it lies: the caller hears something, and its place is given back."""
+    server = start("fault", workers=2)
+    for offset in range(0, 192, 8):
+        with server.raw(timeout=5.0) as raw:
+            raw.ask("scribble", "cohab-row", 0xFF, "crash", offset, 8)
+            with contextlib.suppress(ConnectionEnded, ConnectionResetError):
+                assert not raw.receive().ok
+        wait_until(lambda: server.status()["connections"]["open"] == 0, 3.0, f"{offset}: its place is free")
+
+
+@pytest.mark.parametrize(("value", "size"), [(0xFF, 512), (0xFF, 192), (0, 512)])
+def test_a_row_that_was_overwritten_hides_no_stuck_call(start: StartServer, value: int, size: int) -> None:
+    server = start(
+        "fault", "--default-timeout", "0.3", "--stall-timeout", "0.25", "--max-timeout", "0.5", workers=1
+    )
+    raw = server.raw(timeout=10.0)
+    raw.ask("scribble", "cohab-row", value, "spin", 0, size)
+    with contextlib.suppress(ConnectionEnded, ConnectionResetError):
+        assert not raw.receive().ok
+    assert server.client().call("echo", 1) == 1
+
+
+@pytest.mark.parametrize("value", [0, 1, 0xFF])
+def test_the_length_of_a_request_that_was_overwritten(start: StartServer, value: int) -> None:
+    """The answer is right, and nothing follows that nobody asked for."""
+    server = start("fault", workers=1)
+    raw = server.raw()
+    assert raw.call("scribble", "cohab-request", value, "return", 0, 4).result == 4
+    assert raw.is_silent(0.05)
+    assert raw.call("echo", 1).result == 1
+    assert server.status()["totals"]["worker_deaths"] == 0
+
+
+@pytest.mark.parametrize("rubbish", [b"x" * 20, b"\0" * 64, b""], ids=["unknown", "zeros", "empty"])
+def test_what_an_engine_writes_to_the_control_socket(start: StartServer, rubbish: bytes) -> None:
+    server = start("fault", workers=2)
+    raw = server.raw(timeout=5.0)
+    control = 1026
+    raw.ask("write_fd", control, rubbish)
+    with contextlib.suppress(ConnectionEnded, ConnectionResetError):
+        raw.receive()
+    server.wait_full_strength()
+    assert server.client().call("echo", 1) == 1
+    assert len(server.log()) < 10000
 
 
 def test_truncating_shared_memory_is_refused(start: StartServer) -> None:

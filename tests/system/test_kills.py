@@ -429,6 +429,17 @@ def test_the_whole_tree_is_stopped_and_continued(start: StartServer, gate: Gate)
     assert server.status()["totals"]["worker_deaths"] == 0
 
 
+def test_what_load_has_started_ends_with_its_forkserver(start: StartServer) -> None:
+    server = start("fault", args=["load-child"], workers=1)
+    server.expect_error(NO_BIRTH)
+    before = set(server.tree())
+    kill(server.forkserver())
+    server.wait_log("generation 2")
+    server.wait_full_strength()
+    left = before - {server.pid, *server.workers()}
+    wait_until(lambda: not any(is_alive(pid) for pid in left), what="its child is gone")
+
+
 # ---- all of it, while calls run
 
 

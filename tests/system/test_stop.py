@@ -281,6 +281,41 @@ def test_lifeline_is_not_inherited(make_server: MakeServer) -> None:
     assert server.wait_end() == 0
 
 
+def test_the_lifeline_s_end_does_not_hasten_a_stop(make_server: MakeServer, gate: Gate) -> None:
+    """As when the owner asks for a graceful stop and exits."""
+    server = make_server()
+    read_end, write_end = os.pipe()
+    server.launch("fault", "--lifeline-fd", str(read_end), pass_fds=[read_end])
+    os.close(read_end)
+    server.wait_serving()
+    raw = server.raw()
+    raw.ask("block", gate.path, "held")
+    gate.wait_started(1)
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("stopping")
+    os.close(write_end)
+    server.wait_log("the owner is gone")
+    assert raw.is_silent(0.05)
+    gate.release("held")
+    assert raw.receive().result == "held"
+    assert server.wait_end() == 0
+
+
+def test_sigterm_to_all_of_the_service(start: StartServer, gate: Gate) -> None:
+    """As systemd does it: calls finish, and nothing is loaded anew."""
+    server = start("fault", workers=2)
+    raw = server.raw()
+    raw.ask("block", gate.path, "held")
+    gate.wait_started(1)
+    for pid in server.tree():
+        os.kill(pid, signal.SIGTERM)
+    server.wait_log("stopping")
+    gate.release("held")
+    assert raw.receive().result == "held"
+    assert server.wait_end() == 0
+    assert "generation 2" not in server.log()
+
+
 # ---- the socket
 
 

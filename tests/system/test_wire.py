@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import threading
@@ -490,3 +491,49 @@ def test_a_thousand_connections(start: StartServer) -> None:
         raw.close()
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="all are closed")
     assert_serves(server)
+
+
+# ---- clients that would keep a worker
+
+
+def test_a_client_that_pipelines_without_end(start: StartServer) -> None:
+    """However its frames lie in what is read at once, others are served by the same worker."""
+    server = start("echo", workers=1)
+    raw = server.raw()
+    stop = threading.Event()
+    one = request("echo", b"x" * 120)
+    stream = one * 8192  # whose frames do not end where a worker's first read does
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            while not stop.is_set():
+                raw.send(stream)
+
+    def receive() -> None:
+        with contextlib.suppress(OSError):
+            while not stop.is_set() and raw.sock.recv(1 << 20):
+                pass
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (send, receive)]
+    for thread in threads:
+        thread.start()
+    client = server.client(timeout=10.0)
+    for i in range(20):
+        assert client.call("echo", i) == i
+    stop.set()
+    raw.sock.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(10)
+
+
+@pytest.mark.parametrize("victim", ["sends half", "never reads"])
+def test_an_engine_s_timer_prolongs_no_wait(start: StartServer, victim: str) -> None:
+    """Signals interrupt the worker's waits for a client again and again: they end all the same."""
+    server = start("fault", "--io-timeout", "0.2", workers=1)
+    assert server.raw().call("timer", 0.02).ok
+    raw = server.raw()
+    if victim == "sends half":
+        raw.send(request("echo", 1)[:-1])
+    else:
+        raw.send(request("echo", b"x" * (8 << 20)))
+    assert server.client(timeout=10.0).call("echo", 1) == 1

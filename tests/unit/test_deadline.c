@@ -10,6 +10,7 @@
 #include "random.h"
 
 #define GRACE    UINT64_C(100)
+#define LONGEST  (UINT64_MAX / 2)
 #define PATIENCE UINT64_C(200000000) /* with a stop that does not take effect */
 
 /* --- one worker and its clock --- */
@@ -26,7 +27,7 @@ static struct row_view running(uint64_t request, uint64_t deadline)
 static void expect(struct deadline *deadline, const struct row_view *row, bool stopped, uint64_t now,
                    enum deadline_step step)
 {
-    assert_int_equal(deadline_next(deadline, row, stopped, now, GRACE), step);
+    assert_int_equal(deadline_next(deadline, row, stopped, now, GRACE, LONGEST), step);
 }
 
 #define STOPPED_AT (1000 + 2 * GRACE) /* when climb() has it sent SIGSTOP */
@@ -88,11 +89,11 @@ static void test_without_grace_every_look_is_a_step(void **state)
     (void)state;
     struct deadline deadline = {0};
     struct row_view row = running(1, 0);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_FLAG);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_SIGNAL);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_STOP);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0), DEADLINE_DO_NOTHING);
-    assert_int_equal(deadline_next(&deadline, &row, true, 0, 0), DEADLINE_DO_KILL);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_FLAG);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_SIGNAL);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_STOP);
+    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline_next(&deadline, &row, true, 0, 0, LONGEST), DEADLINE_DO_KILL);
 }
 
 static void test_only_running_requests_are_ended(void **state)
@@ -369,7 +370,8 @@ static void walk(uint64_t seed, unsigned seen[2][DEADLINE_DO_CONTINUE + 1])
     struct world world = {.row = {.valid = true, .state = ROW_WAITING}};
     for (unsigned look = 0; look < 2000; look++) {
         let_happen(&world, &history, &random);
-        enum deadline_step step = deadline_next(&deadline, &world.row, world.stopped, world.now, GRACE);
+        enum deadline_step step =
+            deadline_next(&deadline, &world.row, world.stopped, world.now, GRACE, LONGEST);
         assert_int_equal(step, demanded(&world, &history));
         if (step != DEADLINE_DO_NOTHING && step != DEADLINE_DO_CONTINUE)
             assert_int_equal(deadline.request, world.row.request);
@@ -389,6 +391,22 @@ static void test_random_walks(void **state)
             assert_in_range(seen[stopped][step], 30, 10000000);
 }
 
+/* The deadline in a row is the worker's word, and an engine may have written over it. */
+static void test_no_request_runs_longer_than_the_longest(void **state)
+{
+    (void)state;
+    const uint64_t longest = 50;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX);
+    assert_int_equal(deadline_next(&deadline, &row, false, 1000, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline_next(&deadline, &row, false, 1049, GRACE, longest), DEADLINE_DO_NOTHING);
+    row.request = 6;
+    assert_int_equal(deadline_next(&deadline, &row, false, 1050, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline_next(&deadline, &row, false, 1099, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline_next(&deadline, &row, false, 1100, GRACE, longest), DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.request, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_a_stop_by_others_changes_nothing_before_the_stop),
         cmocka_unit_test(test_an_idle_worker_stopped_by_others_is_left_alone),
         cmocka_unit_test(test_random_walks),
+        cmocka_unit_test(test_no_request_runs_longer_than_the_longest),
     };
     return cmocka_run_group_tests_name("deadline", tests, NULL, NULL);
 }

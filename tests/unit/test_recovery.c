@@ -325,6 +325,10 @@ static void scribble(struct random *random, struct row *row)
         atomic_store(&row->state, random_below(random, ROW_STATE_COUNT));
     if (random_below(random, 8) == 0)
         row->claim.event.data.u64 = ROW_NO_CLAIM;
+    if (random_below(random, 8)) {
+        row_set_key(row, 0);
+        atomic_store(&row->seal, row_seal(row->claim.event.data.u64, 0));
+    }
     if (random_below(random, 2)) {
         atomic_store(&row->received, random_below(random, 64));
         row->receive.msg_len = random_below(random, 64);
@@ -348,7 +352,7 @@ static struct recovery_facts random_facts(struct random *random)
         .msgid = (uint32_t)random_next(random),
         .stopping = random_below(random, 2),
     };
-    row_read(&row, &facts.row);
+    row_read(&row, 0, &facts.row);
     uint64_t sizes[] = {0, facts.row.received, random_below(random, 128), random_next(random)};
     facts.frame_size = sizes[random_below(random, COUNT(sizes))];
     uint64_t ended[] = {0, facts.row.request, facts.row.request - 1, random_next(random)};

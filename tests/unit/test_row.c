@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -9,11 +10,13 @@
 #include "random.h"
 #include "row.h"
 
+#define KEY          0 /* that of a row of zeros */
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static void put_claim(struct row *row, uint64_t claim)
 {
     memcpy((char *)row + offsetof(struct row, claim.event.data), &claim, sizeof(claim));
+    atomic_store(&row->seal, row_seal(claim, KEY));
 }
 
 static void put_method(struct row *row, const void *name, size_t size)
@@ -31,7 +34,8 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct row, cancel) % 64, 0);
     assert_true(offsetof(struct row, cancel) >= offsetof(struct row, method) + ROW_METHOD_SIZE);
     assert_true(offsetof(struct row, orders) > offsetof(struct row, cancel));
-    assert_int_equal(offsetof(struct row_claim, event) + offsetof(struct epoll_event, data),
+    assert_int_equal(offsetof(struct row, claim) + offsetof(struct row_claim, event) +
+                         offsetof(struct epoll_event, data),
                      offsetof(struct row, claim.event.data));
 }
 
@@ -65,7 +69,7 @@ static void test_a_fresh_row_claims_nothing_usable(void **state)
     static const struct row row;
     struct row_view view;
     memset(&view, 0xee, sizeof(view));
-    row_read(&row, &view);
+    row_read(&row, KEY, &view);
     assert_true(view.valid);
     assert_int_equal(view.state, ROW_WAITING);
     assert_int_equal(row_claim_generation(view.claim), 0);
@@ -113,7 +117,7 @@ static void test_every_field_is_copied(void **state)
     atomic_store(&row.writing_from, ROW_RUNNING);
     atomic_store(&row.idempotent, 2);
     put_method(&row, "suggest", 7);
-    row_read(&row, &view);
+    row_read(&row, KEY, &view);
     assert_true(view.valid);
     assert_int_equal(view.claim, row_claim_of(3, 9));
     assert_int_equal(view.state, ROW_RUNNING);
@@ -138,13 +142,13 @@ static void test_states_that_are_none(void **state)
     struct row_view view;
     for (uint32_t i = 0; i < ROW_STATE_COUNT; i++) {
         atomic_store(&row.state, i);
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_true(view.valid);
         assert_int_equal(view.state, i);
     }
     for (size_t i = 0; i < COUNT(none); i++) {
         atomic_store(&row.state, none[i]);
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_false(view.valid);
         assert_in_range(view.state, 0, ROW_STATE_COUNT - 1);
     }
@@ -171,7 +175,7 @@ static void test_received_saturates(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         atomic_store(&row.received, cases[i].before);
         row.receive.msg_len = cases[i].coming;
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_int_equal(view.received, cases[i].sum);
     }
 }
@@ -185,7 +189,7 @@ static void test_writing_from(void **state)
     struct row_view view;
     for (size_t i = 0; i < COUNT(words); i++) {
         atomic_store(&row.writing_from, words[i]);
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_int_equal(view.writing_from, words[i] == ROW_RUNNING ? ROW_RUNNING : ROW_RECEIVED);
     }
 }
@@ -199,11 +203,11 @@ static void test_method_lengths(void **state)
     for (uint32_t length = 0; length <= 2 * ROW_METHOD_SIZE; length++) {
         atomic_store(&row.method_length, length);
         memset(&view, 'y', sizeof(view));
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_int_equal(strlen(view.method), length < ROW_METHOD_SIZE ? length : ROW_METHOD_SIZE);
     }
     atomic_store(&row.method_length, UINT32_MAX);
-    row_read(&row, &view);
+    row_read(&row, KEY, &view);
     assert_int_equal(strlen(view.method), ROW_METHOD_SIZE);
 }
 
@@ -216,11 +220,11 @@ static void test_method_bytes(void **state)
         char name[3] = {'a', (char)byte, 'z'};
         char expected[4] = {'a', byte >= 0x20 && byte <= 0x7e ? (char)byte : '?', 'z', '\0'};
         put_method(&row, name, sizeof(name));
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_string_equal(view.method, expected);
     }
     put_method(&row, "a\0b", 3);
-    row_read(&row, &view);
+    row_read(&row, KEY, &view);
     assert_string_equal(view.method, "a");
 }
 
@@ -233,7 +237,7 @@ static void test_the_row_is_only_read(void **state)
     for (unsigned round = 0; round < 1000; round++) {
         random_fill(&random, &row, sizeof(row));
         memcpy(&before, &row, sizeof(row));
-        row_read(&row, &view);
+        row_read(&row, KEY, &view);
         assert_memory_equal(&before, &row, sizeof(row));
     }
 }
@@ -250,8 +254,12 @@ static void test_random_rows(void **state)
         if (round % 2)
             atomic_store(&row.state, random_below(&random, ROW_STATE_COUNT + 1));
         memset(&view, 0xee, sizeof(view));
-        row_read(&row, &view);
-        assert_int_equal(view.valid, atomic_load(&row.state) < ROW_STATE_COUNT);
+        if (round % 3) {
+            row_set_key(&row, KEY);
+            put_claim(&row, row.claim.event.data.u64);
+        }
+        row_read(&row, KEY, &view);
+        assert_int_equal(view.valid, round % 3 && atomic_load(&row.state) < ROW_STATE_COUNT);
         assert_in_range(view.state, 0, ROW_STATE_COUNT - 1);
         assert_int_equal(view.claim, row.claim.event.data.u64);
         assert_true(view.received >= atomic_load(&row.received));
@@ -261,6 +269,43 @@ static void test_random_rows(void **state)
         assert_in_range(length, 0, ROW_METHOD_SIZE);
         for (size_t i = 0; i < length; i++)
             assert_in_range(view.method[i], 0x20, 0x7e);
+    }
+}
+
+static bool is_valid(const struct row *row, uint64_t key)
+{
+    struct row_view view;
+    row_read(row, key, &view);
+    return view.valid;
+}
+
+/* What an engine's wild write can do to a row that says what its worker does. */
+static void test_rows_that_were_written_over(void **state)
+{
+    (void)state;
+    const uint64_t key = UINT64_C(0x0123456789abcdef), claim = row_claim_of(7, 3);
+    for (uint32_t now = 0; now < ROW_STATE_COUNT; now++) {
+        bool acts = now == ROW_RECEIVED || now == ROW_RUNNING || now == ROW_WRITING;
+        struct row row = {0};
+        row_set_key(&row, key);
+        put_claim(&row, claim);
+        atomic_store(&row.seal, row_seal(claim, key));
+        atomic_store(&row.state, now);
+        assert_true(is_valid(&row, key));
+        assert_false(is_valid(&row, key + 1));
+        row.claim.event.data.u64 =
+            row_claim_of(6, 3); /* another's connection; of one that waits the kernel's word */
+        assert_int_equal(is_valid(&row, key), now == ROW_WAITING);
+        row.claim.event.data.u64 = ROW_NO_CLAIM;
+        assert_int_equal(is_valid(&row, key), !acts);
+        row.claim.event.data.u64 = claim;
+        row.key_before ^= 1; /* run over from below */
+        assert_false(is_valid(&row, key));
+        row_set_key(&row, key);
+        row.key_after ^= 1; /* and from above */
+        assert_false(is_valid(&row, key));
+        memset(&row, 1, offsetof(struct row, cancel)); /* slot 0x01010101, a state, a seal like a claim */
+        assert_false(is_valid(&row, key));
     }
 }
 
@@ -280,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_method_bytes),
         cmocka_unit_test(test_the_row_is_only_read),
         cmocka_unit_test(test_random_rows),
+        cmocka_unit_test(test_rows_that_were_written_over),
     };
     return cmocka_run_group_tests_name("row", tests, NULL, NULL);
 }

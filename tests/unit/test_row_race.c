@@ -89,7 +89,7 @@ _Noreturn static void read_for_ever(struct shared *shared)
         _exit(EXIT_FAILURE);
     for (;;) {
         raise(SIGSTOP);
-        row_read(&shared->row, &shared->view);
+        row_read(&shared->row, 0, &shared->view);
     }
 }
 
@@ -198,7 +198,7 @@ static void test_a_change_at_any_point(void **state)
     assert_int_equal(pthread_create(&writer, NULL, write_requests, &race), 0);
     for (unsigned i = 0; i < VIEWS_MOST && running < VIEWS_WANTED; i++) {
         struct row_view view;
-        row_read(&race.row, &view);
+        row_read(&race.row, 0, &view);
         running += view.state == ROW_RUNNING;
         torn += !is_consistent(&view);
         went_back += view.request < last;

@@ -112,10 +112,19 @@ static void test_who_is_left_alone(void **state)
             row.claim = ROW_NO_CLAIM;
             expect_never(&row, stopped);
         }
-        row = sitting(ROW_WAITING);
-        row.valid = false;
-        expect_never(&row, stopped);
     }
+}
+
+static void test_a_row_that_stays_senseless(void **state)
+{
+    (void)state;
+    struct stall stall = {0};
+    struct row_view row = sitting(ROW_WAITING);
+    row.valid = false;
+    row.claim = ROW_NO_CLAIM;
+    uint64_t now = sit(&stall, &row, false, START);
+    expect(&stall, &row, false, now, STALL_DO_STOP);
+    expect(&stall, &row, true, now, STALL_DO_KILL);
 }
 
 /* They wait for the peer. */
@@ -289,7 +298,7 @@ struct history {
 
 static bool same_row(const struct row_view *a, const struct row_view *b)
 {
-    return a->claim == b->claim && a->calls == b->calls && a->state == b->state;
+    return a->claim == b->claim && a->calls == b->calls && a->state == b->state && a->valid == b->valid;
 }
 
 static bool is_suspect(const struct world *look)
@@ -297,7 +306,9 @@ static bool is_suspect(const struct world *look)
     static const bool always[ROW_STATE_COUNT] = {
         [ROW_WAITING] = true, [ROW_ANSWERED] = true, [ROW_CLOSING] = true};
     static const bool never[ROW_STATE_COUNT] = {[ROW_RUNNING] = true};
-    if (!look->row.valid || look->row.claim == ROW_NO_CLAIM || never[look->row.state])
+    if (!look->row.valid)
+        return true;
+    if (look->row.claim == ROW_NO_CLAIM || never[look->row.state])
         return false;
     return always[look->row.state] || look->stopped;
 }
@@ -420,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_a_stopped_one_is_killed_at_once),
         cmocka_unit_test(test_a_stop_by_others_does_not_start_the_count_anew),
         cmocka_unit_test(test_who_is_left_alone),
+        cmocka_unit_test(test_a_row_that_stays_senseless),
         cmocka_unit_test(test_receiving_and_writing_may_take_long),
         cmocka_unit_test(test_progress_starts_the_count_anew),
         cmocka_unit_test(test_an_idle_moment_starts_the_count_anew),
