@@ -177,8 +177,13 @@ static void pack_deaths(const struct master *master, msgpack_packer *packer, uin
 static void pack_status(const struct master *master, msgpack_packer *packer)
 {
     uint64_t now = clock_now();
-    msgpack_pack_map(packer, 7);
+    const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
+    msgpack_pack_map(packer, 8);
     pack_number_entry(packer, "version", 1);
+    if (problem[0])
+        pack_text_entry(packer, "problem", problem);
+    else
+        pack_nil_entry(packer, "problem");
     pack_server(master, packer, now);
     pack_engine(master, packer);
     pack_connections(master, packer);

@@ -237,6 +237,8 @@ static void describe_death(const struct seat *seat, const struct row_view *row, 
     bool by_master = was_ended(seat, row, status);
     if (by_master)
         snprintf(cause, size, "ended: %s() ran past its deadline", row->method);
+    else if (running && WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
+        snprintf(cause, size, "a descriptor of cohab's was closed or replaced in %s()", row->method);
     else if (running)
         snprintf(cause, size, "%s in %s()", how, row->method);
     else if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)

@@ -35,6 +35,9 @@ int cohab_setup_fail(struct cohab_setup *setup, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(setup->error, sizeof(setup->error), format, arguments);
     va_end(arguments);
+    for (char *c = setup->error; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' '; /* it is one line of a log */
     return -1;
 }
 

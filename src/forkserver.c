@@ -166,17 +166,34 @@ void forkserver_run(const struct options *options)
 
 /* --- --check --- */
 
+static const char *checked_engine; /* NULL: its hooks have returned */
+
+/* An exit() in load() or selftest() must not look like success. */
+static void on_check_exit(void)
+{
+    if (!checked_engine)
+        return;
+    fprintf(stderr, "cohabd: engine %s: it called exit() in load() or selftest()\n", checked_engine);
+    fflush(NULL);
+    _exit(EXIT_FAILURE);
+}
+
 int forkserver_check(const struct options *options)
 {
     struct engine engine;
     options_check_directories(options);
     (void)close_range(STDERR_FILENO + 1, ~0u, 0); /* what was inherited is not the engine's */
-    if (load(&engine, options) < 0 || engine_run_selftest(&engine) < 0) {
+    checked_engine = options->engine_path;
+    atexit(on_check_exit);
+    bool failed = load(&engine, options) < 0 || engine_run_selftest(&engine) < 0;
+    checked_engine = NULL;
+    if (failed) {
         fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine.setup.error);
         return EXIT_FAILURE;
     }
-    printf("engine %s %s: %zu methods, self-test %s\n", engine.description->name, engine.description->version,
-           engine.method_count, engine.description->selftest ? "passed" : "not provided");
+    printf("engine %s %s: %zu method%s, self-test %s\n", engine.description->name,
+           engine.description->version, engine.method_count, engine.method_count == 1 ? "" : "s",
+           engine.description->selftest ? "passed" : "not provided");
     for (size_t i = 0; i < engine.method_count; i++)
         printf("  %s\n", engine.methods[i].method->signature);
     return EXIT_SUCCESS;

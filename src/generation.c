@@ -27,6 +27,7 @@ static void on_loaded(struct master *master, const struct ipc_message *message)
     struct forkserver_state *forkserver = &master->forkserver;
     size_t name = strnlen(message->text, message->text_size);
     forkserver->loaded = true;
+    master->load_problem[0] = '\0';
     forkserver->progress_at = clock_now();
     snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%.255s", message->text);
     snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%.255s",
@@ -45,6 +46,8 @@ static void handle_forkserver_message(struct master *master, const struct ipc_me
         break;
     case IPC_LOAD_FAILED:
         log_error("engine %s: %s", master->options->engine_path, message->text);
+        snprintf(master->load_problem, sizeof(master->load_problem), "the engine does not load: %.480s",
+                 message->text);
         master->forkserver.explained = true;
         break;
     case IPC_FORK_FAILED:
@@ -162,6 +165,12 @@ int generation_start(struct master *master)
     return 0;
 }
 
+static void tell_never_loaded(struct master *master, const char *how)
+{
+    log_error("engine %s: load() never returned: %s", master->options->engine_path, how);
+    snprintf(master->load_problem, sizeof(master->load_problem), "load() never returned: %s", how);
+}
+
 void generation_died(struct master *master, int status)
 {
     struct forkserver_state *forkserver = &master->forkserver;
@@ -178,7 +187,7 @@ void generation_died(struct master *master, int status)
         else if (WIFEXITED(status) && WEXITSTATUS(status) == FORKSERVER_EXIT_NOT_RUN)
             log_error("cannot execute /proc/self/exe for a forkserver: is /proc mounted?");
         else if (!forkserver->explained)
-            log_error("engine %s: load() never returned: %s", master->options->engine_path, how);
+            tell_never_loaded(master, how);
     }
     (void)kill(-forkserver->pid, SIGKILL); /* what load() has started, and births that had not come far */
     if (forkserver->loaded)

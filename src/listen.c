@@ -21,6 +21,8 @@ char *listen_path_with(const char *path, const char *suffix)
     return joined;
 }
 
+#define NOT_A_SOCKET "%s exists and is not a socket: remove it, or choose another --socket"
+
 /* --- the lock --- */
 
 _Noreturn static void fail_held(const char *path, int lock)
@@ -87,6 +89,10 @@ void listen_check_path(const char *path)
     if (strlen(path) > most)
         fatal("the socket path %s has %zu bytes; at most %zu leave room for the admin socket's", path,
               strlen(path), most);
+    struct stat status;
+    if (lstat(path, &status) == 0 &&
+        !S_ISSOCK(status.st_mode)) /* before the engine is loaded, which may take long */
+        fatal(NOT_A_SOCKET, path);
 }
 
 /* Whether somebody listens there, who is not a cohabd: that one would hold the lock. */
@@ -112,7 +118,7 @@ static int remove_stale(const char *path, const struct sockaddr_un *address)
         return -1;
     }
     if (!S_ISSOCK(status.st_mode)) {
-        log_error("%s exists and is not a socket: remove it, or choose another --socket", path);
+        log_error(NOT_A_SOCKET, path);
         return -1;
     }
     int listens = somebody_listens(address);

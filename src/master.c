@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,15 @@ static void close_connections(struct master *master)
             slots_close(&master->slots, slot);
 }
 
+/* One that was made for the socket alone. It stays where something else lies in it. */
+static void remove_directory(const struct options *options)
+{
+    char *path = options->remove_directory ? strdup(options->socket) : NULL;
+    if (path)
+        (void)rmdir(dirname(path));
+    free(path);
+}
+
 static void finish(struct master *master)
 {
     master->state = MASTER_FINISHED;
@@ -136,6 +146,7 @@ static void finish(struct master *master)
     generation_end(master);
     admin_close(master);
     listen_unlock(master->options->socket, master->lock);
+    remove_directory(master->options);
     log_info("stopped");
     ev_break(master->loop, EVBREAK_ALL);
 }

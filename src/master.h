@@ -37,6 +37,7 @@ struct seat {
     ev_io control_watcher;
     struct deadline deadline;
     struct stall stall;
+    bool explained;  /* its process has said why it does not start */
     bool slow_start; /* it has been said that its start() takes long */
 };
 
@@ -97,6 +98,8 @@ struct master {
     uint64_t past_calls; /* of workers that are gone */
     uint64_t accepted, refused;
     uint64_t worker_deaths, forkserver_deaths;
+    char load_problem[512];                  /* why there is no forkserver; empty: there is one */
+    char start_problem[512];                 /* why the last worker did not start; empty: it did */
     struct death deaths[MASTER_DEATHS_KEPT]; /* ring: newest at (worker_deaths - 1) % MASTER_DEATHS_KEPT */
 };
 

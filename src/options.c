@@ -32,7 +32,7 @@ static const char help_text[] =
     "  --workers N             worker processes (default: the number of cores)\n"
     "  --max-frame SIZE        largest request or response, less than 2G (64M+64K)\n"
     "  --max-connections N     clients at once; more are refused (1024)\n"
-    "  --default-timeout S     deadline of a request that brings none (30)\n"
+    "  --default-timeout S     deadline of a request that brings none (30, or --max-timeout)\n"
     "  --max-timeout S         latest deadline of any request (300)\n"
     "  --kill-grace S          after its deadline a call has this long to notice, its worker the same again "
     "to\n"
@@ -48,6 +48,7 @@ static const char help_text[] =
     "version\n"
     "  --core                  let crashing workers dump core\n"
     "  --lifeline-fd FD        stop when this inherited descriptor reaches end of file\n"
+    "  --remove-directory      at the end remove the socket's directory, if nothing else is in it\n"
     "  --log-level LEVEL       error, warn, info or debug (info)\n"
     "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
     "  --version, --help\n"
@@ -71,6 +72,7 @@ enum option_id {
     OPTION_CRASH_DIR,
     OPTION_CORE,
     OPTION_LIFELINE_FD,
+    OPTION_REMOVE_DIRECTORY,
     OPTION_LOG_LEVEL,
     OPTION_CHECK,
     OPTION_VERSION,
@@ -93,6 +95,7 @@ static const struct option long_options[] = {
     {"crash-dir", required_argument, NULL, OPTION_CRASH_DIR},
     {"core", no_argument, NULL, OPTION_CORE},
     {"lifeline-fd", required_argument, NULL, OPTION_LIFELINE_FD},
+    {"remove-directory", no_argument, NULL, OPTION_REMOVE_DIRECTORY},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -258,6 +261,9 @@ static void set_option(struct options *options, int id, const char *value)
     case OPTION_LIFELINE_FD:
         options->lifeline = (int)parse_number(id, value, 0, INT_MAX);
         break;
+    case OPTION_REMOVE_DIRECTORY:
+        options->remove_directory = true;
+        break;
     case OPTION_LOG_LEVEL:
         if (log_level_parse(value) < 0)
             usage_error("--log-level takes error, warn, info or debug, not '%s'", value);
@@ -343,6 +349,11 @@ static void take_engine(struct options *options, int argc, char **argv, int at)
     options->engine_argc = at + 2 < argc ? argc - at - 2 : 0;
 }
 
+static uint64_t shorter(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 void options_parse(struct options *options, int argc, char **argv)
 {
     *options = (struct options){
@@ -350,7 +361,6 @@ void options_parse(struct options *options, int argc, char **argv)
         .workers = core_count(),
         .max_frame = (64u << 20) + (64u << 10),
         .max_connections = 1024,
-        .default_timeout = 30 * CLOCK_NS_PER_S,
         .max_timeout = 300 * CLOCK_NS_PER_S,
         .kill_grace = CLOCK_NS_PER_S / 10,
         .stall_timeout = CLOCK_NS_PER_S,
@@ -369,6 +379,10 @@ void options_parse(struct options *options, int argc, char **argv)
             usage_error("unknown option %s", argv[at]);
         set_option(options, id, optarg);
     }
+    if (options->default_timeout > options->max_timeout)
+        usage_error("--default-timeout is longer than --max-timeout");
+    if (options->default_timeout == 0)
+        options->default_timeout = shorter(30 * CLOCK_NS_PER_S, options->max_timeout);
     log_set_level(options->log_level);
     if (!options->check && (!options->socket || !*options->socket))
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");

@@ -20,6 +20,7 @@ struct options {
     enum log_level log_level;
     int lifeline; /* descriptor whose end of file stops the server; -1: none */
     bool core;
+    bool remove_directory;
     bool check;
     char *engine_path; /* resolved */
     int engine_argc;

@@ -29,6 +29,8 @@
 #define BIRTH_TIMEOUT (10 * CLOCK_NS_PER_S)
 /* A worker says a word or two for each claim, and waits for the answer to one of them. */
 #define MESSAGES_AT_ONCE 64
+/* More than a control socket holds (net.core.wmem_default). */
+#define MESSAGES_LEFT 4096
 
 static const char *seat_label(const struct seat *seat, char *label)
 {
@@ -65,6 +67,7 @@ static void release_seat(struct seat *seat)
     seat->deadline = (struct deadline){0};
     seat->stall = (struct stall){0};
     seat->slow_start = false;
+    seat->explained = false;
 }
 
 static uint64_t random_key(void)
@@ -149,8 +152,11 @@ void supervise_births(struct master *master)
 static void log_lost_birth(const struct seat *seat, const char *why)
 {
     char label[LABEL_SIZE];
-    if (supervise_wants_births(seat->master))
-        log_error("%s could not start: %s", seat_label(seat, label), why);
+    if (seat->explained || !supervise_wants_births(seat->master))
+        return;
+    log_error("%s could not start: %s", seat_label(seat, label), why);
+    snprintf(seat->master->start_problem, sizeof(seat->master->start_problem),
+             "a worker could not start: %.400s", why);
 }
 
 /* A birth that came to nothing: the process never introduced itself, or could not be asked for. */
@@ -186,6 +192,7 @@ static void on_ready(struct seat *seat)
 {
     char label[LABEL_SIZE];
     child_ready(&seat->child);
+    seat->master->start_problem[0] = '\0';
     log_info("%s ready", seat_label(seat, label));
     if (seat->master->state == MASTER_STARTING)
         master_serve(seat->master);
@@ -211,8 +218,11 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
             on_ready(seat);
         break;
     case IPC_START_FAILED:
-        log_error("worker %u: engine %s: start() failed: %s", seat->child.number,
-                  master->options->engine_path, message->text_size ? message->text : "no reason given");
+        snprintf(master->start_problem, sizeof(master->start_problem), "start() failed: %.480s",
+                 message->text_size ? message->text : "no reason given");
+        log_error("worker %u: engine %s: %s", seat->child.number, master->options->engine_path,
+                  master->start_problem);
+        seat->explained = true;
         break;
     case IPC_WANT:
         hand_out(seat, message->claim);
@@ -238,11 +248,11 @@ static void end_rogue(struct seat *seat)
 
 /* Reads what has come from a worker, but no more than it may have to say: whoever writes without end must not
  * hold the master up. */
-static void read_messages(struct seat *seat)
+static void read_messages(struct seat *seat, int most)
 {
     struct ipc_message message;
     int result = 1;
-    for (int i = 0; i < MESSAGES_AT_ONCE && seat->control >= 0; i++) {
+    for (int i = 0; i < most && seat->control >= 0; i++) {
         result = ipc_receive(seat->control, &message, MSG_DONTWAIT);
         if (result == 0 || (result < 0 && errno != EPROTO))
             break;
@@ -266,7 +276,7 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
     (void)loop;
     (void)events;
     struct seat *seat = watcher->data;
-    read_messages(seat);
+    read_messages(seat, MESSAGES_AT_ONCE);
     if (birth_is_lost(seat)) {
         if (seat->master->forkserver.pid != 0)
             generation_read(seat->master); /* perhaps it says why */
@@ -410,7 +420,7 @@ static void bury(struct seat *seat, int status)
 {
     char how[64];
     uint64_t answered = 0;
-    read_messages(seat); /* a connection that it closed is on record there alone */
+    read_messages(seat, MESSAGES_LEFT); /* a connection that it closed is on record there alone */
     if (seat->child.state == CHILD_STARTING) {
         deaths_describe_status(status, how, sizeof(how));
         log_lost_birth(seat, how);
@@ -438,7 +448,7 @@ static struct seat *find_seat_of_dead(struct master *master, pid_t pid)
         struct seat *seat = &master->seats[i];
         if (seat->child.state != CHILD_STARTING || seat->child.pid != 0)
             continue;
-        read_messages(seat);
+        read_messages(seat, MESSAGES_AT_ONCE);
         if (birth_is_lost(seat))
             end_birth(seat, "its process died before it had introduced itself");
     }

@@ -21,6 +21,7 @@ def main() -> None:
     words = sys.argv[1:]
     rest = words[words.index("--") :] if "--" in words else []
     own = words[: len(words) - len(rest)]
+    own.remove("--remove-directory")  # the only one without a value
     options = dict(zip(own[:-1:2], own[1:-1:2]))
     engine = own[-1]
     path = options["--socket"]
@@ -36,6 +37,7 @@ def main() -> None:
     listener.bind(path)
     listener.listen(16)
     print("fake: serving", flush=True)
+    print("2026-11-24 12:00:00.000 cohabd[1] warn  worker 1 died", flush=True)
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=serve, args=(connection,), daemon=True).start()
@@ -45,6 +47,7 @@ def leave(path: str) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody reads the log of a server whose owner is dead
         print("fake: stopped", file=sys.stderr, flush=True)
     os.unlink(path)
+    os.rmdir(os.path.dirname(path))
     os._exit(0)
 
 

@@ -93,6 +93,7 @@ def test_command_line(make_pool: MakePool) -> None:
     argv = pool.call("argv")
     assert argv[0] == "--lifeline-fd"
     assert argv[2:] == [
+        "--remove-directory",
         *["--socket", pool.path, "--workers", "3", "--max-frame", "1000", "--default-timeout", "2.5"],
         *["--max-timeout", "60", "--kill-grace", "0.25", "--io-timeout", "0.75", "--stop-timeout", "9"],
         *["--log-level", "debug", "echo", "--", "en_US", "--odd"],
@@ -101,7 +102,7 @@ def test_command_line(make_pool: MakePool) -> None:
 
 def test_defaults_are_left_to_the_server(make_pool: MakePool) -> None:
     pool = make_pool()
-    assert pool.call("argv")[2:] == ["--socket", pool.path, "echo"]
+    assert pool.call("argv")[2:] == ["--remove-directory", "--socket", pool.path, "echo"]
 
 
 def test_margin_grows_with_the_kill_grace(make_pool: MakePool) -> None:
@@ -116,7 +117,8 @@ def test_server_is_in_a_session_of_its_own(make_pool: MakePool) -> None:
 def test_server_writes_to_the_log(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cohab.server"):
         make_pool().close()
-    assert caplog.messages == ["fake: loading echo", "fake: serving", "fake: stopped"]
+    assert caplog.messages == ["fake: loading echo", "fake: serving", "worker 1 died", "fake: stopped"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING", "INFO"]
     assert {record.name for record in caplog.records} == {"cohab.server"}
 
 
@@ -127,6 +129,15 @@ def test_server_that_ends_by_itself_is_missed(make_pool: MakePool, caplog: pytes
     wait_until(lambda: "ended by itself (exit status 3)" in caplog.text, "the log says so")
     with pytest.raises(cohab.Unavailable, match="is cohabd running"):
         pool.call("echo")
+
+
+# ---- what makes no sense
+
+
+@pytest.mark.parametrize("args", ["en_US", b"en_US"])
+def test_args_are_no_string(program: Path, args: Any) -> None:
+    with pytest.raises(cohab.InvalidArgument, match="sequence"):
+        cohab.Pool("echo", args=args, cohabd=program)
 
 
 # ---- a server that does not come up

@@ -57,6 +57,22 @@ def test_silent_server(start_server: StartServer, connect: Connect) -> None:
     assert client.call("echo", 2, timeout=PATIENCE_S) == [2]
 
 
+def test_a_request_that_nobody_reads(start_server: StartServer, connect: Connect) -> None:
+    """At its deadline it is certain that it will not be executed: whoever reads it later refuses it."""
+    release = threading.Event()
+
+    def busy(connection: ServerConnection) -> None:
+        release.wait(PATIENCE_S)
+        connection.expect_request()
+
+    start_server(busy)
+    client = connect(timeout=0.05, reply_margin=60.0)  # it is not waited for
+    with pytest.raises(cohab.DeadlineExceeded, match="took the request") as info:
+        client.call("echo", 1)
+    assert (info.value.reason, info.value.executed, info.value.retry) == ("QUEUE_TIMEOUT", False, True)
+    release.set()
+
+
 def test_server_that_stops_in_the_middle_of_a_reply(start_server: StartServer, connect: Connect) -> None:
     def half(connection: ServerConnection) -> None:
         data = frame([1, connection.expect_request().msgid, None, "long" * 100])
@@ -126,13 +142,13 @@ def test_time_limits_are_socket_options_and_set_only_on_change(
     client.call("echo")
     client.call("echo")
     assert only_socket(client).gettimeout() is None
-    assert time_limits(only_socket(client)) == [(8, 0), (8, 0)]
+    assert time_limits(only_socket(client)) == [(7, 0), (7, 0)]
     CountingSocket.options_set = 0
     client.call("echo")
     client.call("echo", timeout=7.0)
     assert CountingSocket.options_set == 0
     client.call("echo", timeout=1.5)
-    assert time_limits(only_socket(client)) == [(2, 500_000), (2, 500_000)]
+    assert time_limits(only_socket(client)) == [(1, 500_000), (1, 500_000)]
 
 
 class GreenSocket(socket.socket):
@@ -147,7 +163,7 @@ def test_settimeout_is_used_where_the_socket_class_was_replaced(
     client = connect(timeout=7.0)
     client.call("echo")
     client.call("echo")
-    assert only_socket(client).gettimeout() == 8.0
+    assert only_socket(client).gettimeout() == 7.0
     assert time_limits(only_socket(client)) == [(0, 0), (0, 0)]
     connection = client._connections.take_idle()
     silent = connect(timeout=0.05, reply_margin=0.05)

@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/sockios.h>
 
 #include "check.h"
 #include "frame.h"
@@ -142,7 +145,7 @@ int client_connect(struct client *client, const char *socket_path, bool admin, u
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    *client = (struct client){.fd = -1};
+    *client = (struct client){.fd = -1, .admin = admin};
     int length = snprintf(address.sun_path, sizeof address.sun_path, "%s%s", socket_path,
                           admin ? CLIENT_ADMIN_SUFFIX : "");
     if (length < 0 || (size_t)length >= sizeof address.sun_path)
@@ -160,19 +163,40 @@ int client_connect(struct client *client, const char *socket_path, bool admin, u
 /* What moving some bytes came to, apart from trouble (-1). */
 enum { MOVED_ALL, MOVED_SOME };
 
+/* Whether a part of what was sent lies in the server's end of the socket, read by nobody (unix(7)). */
+static bool is_unread(const struct client *client)
+{
+    int unread = 0;
+    return ioctl(client->fd, SIOCOUTQ, &unread) == 0 && unread > 0;
+}
+
+/* At the deadline a request that no worker has read is given up at once: whoever reads it later sees that its
+ * time is over. */
+static int give_up_late(struct client *client)
+{
+    if (!is_unread(client))
+        return fail(client, CLIENT_LATE, "no answer in time; is cohabd stuck or stopped?");
+    return fail(client, CLIENT_LATE, "%s",
+                client->admin ? "cohabd has not read the request; is it stuck or stopped?"
+                              : "no worker took the request in time; are all busy, or "
+                                "is cohabd stopped? See cohab status");
+}
+
 /* Waits until the socket is ready for `events`. Whether it is an end or an error that made it ready shows
  * in the next call. */
 static int wait_ready(struct client *client, short events, uint64_t give_up)
 {
     for (;;) {
         struct pollfd entry = {.fd = client->fd, .events = events};
-        struct timespec left = time_left(give_up);
+        uint64_t now = client_now();
+        bool early = now < client->deadline && client->deadline < give_up;
+        struct timespec left = time_left(early ? client->deadline : give_up);
         int ready = ppoll(&entry, 1, &left, NULL);
         if (ready > 0)
             return 0;
-        if (ready == 0)
-            return fail(client, CLIENT_LATE, "no answer in time; is cohabd stuck or stopped?");
-        if (errno != EINTR)
+        if (ready == 0 && (!early || is_unread(client)))
+            return give_up_late(client);
+        if (ready < 0 && errno != EINTR)
             return fail(client, CLIENT_EXHAUSTED, "cannot wait: %s", strerror(errno));
     }
 }
@@ -351,6 +375,7 @@ int client_call(struct client *client, const struct client_request *request, str
     *reply = (struct client_reply){0};
     msgpack_unpacked_init(&reply->tree);
     client->msgid++;
+    client->deadline = request->deadline;
     int sent = send_request(client, request);
     if (sent < 0 || receive_reply(client, sent == MOVED_ALL, request->give_up, reply) < 0 ||
         unpack_reply(client, reply) < 0)

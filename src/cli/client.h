@@ -25,7 +25,9 @@ enum client_trouble {
 
 struct client {
     int fd; /* -1: not connected */
+    bool admin;
     uint32_t msgid;
+    uint64_t deadline; /* of the request under way */
     enum client_trouble trouble;
     char text[512]; /* one line for people; not terminated by a line end */
 };

@@ -120,9 +120,18 @@ static void put_connections(FILE *out, const msgpack_object *connections)
 static void put_totals(FILE *out, const msgpack_object *totals)
 {
     fputs("calls\t", out);
-    put_field(out, totals, "calls", "; died: ");
-    put_field(out, totals, "worker_deaths", " workers, ");
-    put_field(out, totals, "forkserver_deaths", " forkservers\n");
+    put_field(out, totals, "calls", "; deaths: workers ");
+    put_field(out, totals, "worker_deaths", ", forkservers ");
+    put_field(out, totals, "forkserver_deaths", "\n");
+}
+
+static void put_problem(FILE *out, const msgpack_object *status)
+{
+    if (!object_find_text(status, "problem"))
+        return;
+    text_paint(out, TEXT_YELLOW, "problem");
+    fputc('\t', out);
+    put_field(out, status, "problem", "\n");
 }
 
 static void print_overview(const msgpack_object *status)
@@ -135,6 +144,7 @@ static void print_overview(const msgpack_object *status)
     put_engine(rows.out, object_find(status, "engine"));
     put_connections(rows.out, object_find(status, "connections"));
     put_totals(rows.out, object_find(status, "totals"));
+    put_problem(rows.out, status);
     rows_print(&rows, "ll");
 }
 

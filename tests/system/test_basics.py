@@ -452,6 +452,34 @@ def test_a_crash_dir_that_goes_away(start: StartServer, directory: Path) -> None
     assert str(place) in result.stderr
 
 
+@pytest.mark.parametrize("hook", ["load-exit", "load-fail", "selftest-fail"])
+def test_check_fails_where_an_engine_does(hook: str) -> None:
+    result = run_cohabd("--check", engine_path("fault"), "--", hook)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "libfault.so" in result.stderr
+
+
+def test_status_says_what_is_wrong(start: StartServer, directory: Path) -> None:
+    flag = directory / "fail"
+    server = start("fault", args=["start-fail-while", str(flag)], workers=1)
+    server.expect_error("start.. failed|could not start")
+    assert server.status()["problem"] is None
+    flag.touch()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    wait_until(lambda: "start() failed" in (server.status()["problem"] or ""), what="the problem")
+    assert "start() failed" in server.cli("status").stdout
+    flag.unlink()
+    server.wait_full_strength()
+    assert server.status()["problem"] is None
+
+
+def test_default_timeout_beyond_the_max() -> None:
+    result = run_cohabd("--socket", "s", "--default-timeout", "5", "--max-timeout", "1", engine_path("echo"))
+    assert result.returncode == 2
+    assert "--max-timeout" in result.stderr
+
+
 # ---- what load() has built
 
 

@@ -171,7 +171,16 @@ def test_status_for_people(start: StartServer, gate: Gate) -> None:
 def test_status_json(start: StartServer) -> None:
     server = start("echo", workers=3)
     status = server.status()
-    assert set(status) == {"version", "server", "engine", "connections", "totals", "workers", "deaths"}
+    assert status["problem"] is None
+    assert set(status) - {"problem"} == {
+        "version",
+        "server",
+        "engine",
+        "connections",
+        "totals",
+        "workers",
+        "deaths",
+    }
     assert status["version"] == 1
     assert [w["number"] for w in status["workers"]] == [1, 2, 3]
     for worker in status["workers"]:

@@ -18,7 +18,7 @@ from typing import Any, Callable
 import cohab
 import pytest
 from conftest import StartServer
-from harness import COHABD, engine_path
+from harness import COHABD, Gate, engine_path
 from processes import children_of, is_alive, session_members, state_of, wait_until
 
 FORK = multiprocessing.get_context("fork")
@@ -290,6 +290,41 @@ def test_pool_that_does_not_come_up() -> None:
         with pytest.raises(cohab.StartError) as caught:
             cohab.Pool(engine_path(engine), cohabd=COHABD, args=args)
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_pool_whose_owner_is_killed_leaves_nothing(tmp_path: Path, number: int) -> None:
+    script = (
+        "import os, sys, cohab\n"
+        "pool = cohab.Pool(sys.argv[1], cohabd=sys.argv[2], workers=1)\n"
+        "print(pool.path, pool.pid, flush=True)\n"
+        f"os.kill(os.getpid(), {int(number)})\n"
+    )
+    command = [sys.executable, "-c", script, engine_path("echo"), str(COHABD)]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environment)
+    path, pid = result.stdout.split()
+    assert result.returncode == -number
+    wait_until(lambda: not is_alive(int(pid)), what="the server's end")
+    assert not Path(path).parent.exists()
+
+
+def test_a_call_that_no_worker_takes(start: StartServer, gate: Gate) -> None:
+    """It ends at its deadline, certainly not executed, and is not executed later."""
+    server = start("fault", workers=1)
+    raw = server.raw()
+    raw.ask("block", gate.path, "held")
+    gate.wait_started(1)
+    client = server.client()
+    with pytest.raises(cohab.DeadlineExceeded) as info:
+        client.call("block", gate.path, "late", timeout=0.2)
+    assert (info.value.reason, info.value.executed, info.value.retry) == ("QUEUE_TIMEOUT", False, True)
+    result = server.cli("call", "--timeout", "0.2", "block", gate.path, "late")
+    assert (result.returncode, "no worker" in result.stderr) == (1, True)
+    gate.release("held")
+    assert raw.receive().ok
+    assert client.call("echo", 1) == 1
+    assert gate.names() == ["held"]
 
 
 def test_pool_whose_engine_loads_for_too_long() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ import msgpack
 import pytest
 from conftest import StartServer
 from harness import Gate, Server
-from processes import wait_until
+from processes import children_of, state_of, wait_until
 from wire import HEADER, Raw, deadline_in, frame, pack, request
 
 BLOB_PERIOD = 251
@@ -489,6 +490,24 @@ def test_a_thousand_connections(start: StartServer) -> None:
         assert raw.receive() == (i, None, i)
     for raw in raws:
         raw.close()
+    wait_until(lambda: server.status()["connections"]["open"] == 0, what="all are closed")
+    assert_serves(server)
+
+
+def test_connections_that_end_while_the_master_is_stopped(start: StartServer) -> None:
+    """The workers have more to tell than their control sockets hold: nothing of it is forgotten."""
+    server = start("echo", workers=2)
+    raws = [server.raw() for _ in range(1000)]
+    for i, raw in enumerate(raws):
+        raw.send(request("echo", i, msgid=i))
+    for i, raw in enumerate(raws):
+        assert raw.receive() == (i, None, i)
+    server.send_signal(signal.SIGSTOP)
+    for raw in raws:
+        raw.close()
+    wait_until(lambda: all(state_of(pid) in "SZ" for pid in children_of(server.pid)), what="all is still")
+    time.sleep(0.2)
+    server.send_signal(signal.SIGCONT)
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="all are closed")
     assert_serves(server)
 

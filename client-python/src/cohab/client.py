@@ -54,7 +54,7 @@ class Client:
         self._timeout_ns = _positive_ns("timeout", timeout)
         self._connect_timeout_ns = _positive_ns("connect_timeout", connect_timeout)
         self._margin_ns = _positive_ns("reply_margin", reply_margin)
-        self._wait_us = (self._timeout_ns + self._margin_ns) // 1000
+        self._wait_us = self._timeout_ns // 1000
         self._max_connections = _positive_int("max_connections", max_connections)
         self._max_frame = _positive_int("max_frame", max_frame)
         self._closed = False
@@ -74,7 +74,7 @@ class Client:
             timeout_ns, wait_us = self._timeout_ns, self._wait_us
         else:
             timeout_ns = _call_timeout_ns(method, timeout)
-            wait_us = (timeout_ns + self._margin_ns) // 1000
+            wait_us = max(1, timeout_ns // 1000)
         deadline_ns = monotonic_ns() + timeout_ns
         if getpid() != self._pid:
             self.after_fork_in_child()
@@ -84,7 +84,7 @@ class Client:
                 connection = connections.take_idle()
                 if connection is None:
                     connection = self._obtain(connections, deadline_ns)
-                    wait_us = max(1, (deadline_ns + self._margin_ns - monotonic_ns()) // 1000)
+                    wait_us = max(1, (deadline_ns - monotonic_ns()) // 1000)
                 try:
                     error, result = connection.request(method, params, deadline_ns, wait_us)
                     break
@@ -255,15 +255,18 @@ def _socket_path(path: StrPath | None) -> str:
 
 
 def _positive_ns(name: str, seconds: float) -> int:
-    if math.isfinite(seconds) and 0 < seconds <= _LONGEST_TIMEOUT:
+    if isinstance(seconds, (int, float)) and math.isfinite(seconds) and 0 < seconds <= _LONGEST_TIMEOUT:
         return max(1, int(seconds * 1e9))
     raise InvalidArgument(
-        f"{name} must be a positive number of seconds, not {seconds!r}", reason="BAD_ARGUMENT"
+        f"{name} must be a positive number of seconds up to {_LONGEST_TIMEOUT:g}, not {seconds!r}",
+        reason="BAD_ARGUMENT",
     )
 
 
 def _call_timeout_ns(method: str, seconds: float) -> int:
-    if seconds <= 0:  # what is left of a caller's own budget, most likely
+    if (
+        isinstance(seconds, (int, float)) and seconds <= 0
+    ):  # what is left of a caller's own budget, most likely
         raise DeadlineExceeded(
             f"the time-out of {seconds:g} s was over before the call",
             reason="DEADLINE",

@@ -7,9 +7,12 @@ receive. Only where gevent (or the like) has replaced the socket class is `setti
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import socket
 import struct
+import sys
+import termios
 import time
 from collections.abc import Sequence
 from time import monotonic_ns
@@ -51,9 +54,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_deadline_ns",
         "_encoder",
         "_frame_sent",
-        "_give_up_ns",
         "_has_served",
         "_margin_ns",
         "_max_frame",
@@ -77,7 +80,7 @@ class Connection:
         self._patched = False
         self._wait_us = -1
         self._msgid = 0
-        self._give_up_ns = 0
+        self._deadline_ns = 0
         self._frame_sent = False
         self._has_served = False
         self._surplus = False
@@ -144,7 +147,7 @@ class Connection:
     ) -> tuple[ErrorMap | None, Any]:
         """Send one request and return (error map or None, result) of its response.
 
-        `wait_us` is the time from now to the deadline plus the margin. Whatever is raised, `usable` tells
+        `wait_us` is the time from now to the deadline. Whatever is raised, `usable` tells
         whether the connection can be used again: it can only if nothing was sent, or the reply was read.
         """
         self._msgid = msgid = (self._msgid + 1) & 0xFFFFFFFF
@@ -152,7 +155,7 @@ class Connection:
         sock = self._sock
         assert sock is not None
         self.usable = self._frame_sent = False
-        self._give_up_ns = deadline_ns + self._margin_ns
+        self._deadline_ns = deadline_ns
         if wait_us != self._wait_us:
             self._limit_wait(wait_us)
 
@@ -276,17 +279,40 @@ class Connection:
     # ---- time
 
     def _wait_left_us(self) -> int:
-        """Return the microseconds until this call gives up. Raises DeadlineExceeded if none are left."""
-        left_ns = self._give_up_ns - monotonic_ns()
+        """Return the microseconds until this call looks at the time again, or gives up.
+
+        At the deadline a request that no worker has read is given up at once: the worker that will read it
+        sees that its time is over. For the answer to any other the server has the margin.
+        Raises DeadlineExceeded if no time is left.
+        """
+        now_ns = monotonic_ns()
+        if now_ns < self._deadline_ns:
+            return (self._deadline_ns - now_ns) // 1000 + 1
+        if not self._frame_sent or self._is_unread():
+            raise DeadlineExceeded(
+                f"no worker of {self._path} took the request before the deadline; are all busy, or is the "
+                "server stopped? `cohab status` tells",
+                reason="QUEUE_TIMEOUT",
+                retry=True,
+            )
+        left_ns = self._deadline_ns + self._margin_ns - now_ns
         if left_ns > 0:
             return left_ns // 1000 + 1
         raise DeadlineExceeded(
             f"no reply from {self._path} by the deadline, nor in the {self._margin_ns / 1e9:g} s after it "
             "in which the server should have said so itself: is it stopped?",
             reason="DEADLINE",
-            executed=self._frame_sent,
-            retry=not self._frame_sent,
+            executed=True,
         )
+
+    def _is_unread(self) -> bool:
+        """Whether a part of what was sent still lies in the socket, read by nobody (SIOCOUTQ)."""
+        assert self._sock is not None
+        try:
+            unread = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
+        return int.from_bytes(unread, sys.byteorder) > 0
 
     def _limit_wait(self, wait_us: int) -> None:
         """Let each send and receive from now on block for at most this long."""

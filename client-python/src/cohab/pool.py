@@ -17,7 +17,7 @@ from .client import (
     Client,
     StrPath,
 )
-from .errors import DeadlineExceeded, Error, StartError, Unavailable
+from .errors import DeadlineExceeded, Error, InvalidArgument, StartError, Unavailable
 from .protocol import DEFAULT_MAX_FRAME
 from .server import DEFAULT_STOP_TIMEOUT, Server, find_program, make_private_directory
 
@@ -60,9 +60,16 @@ class Pool(Client):
         limits, in seconds, loading the engine. The rest is passed to the server as the options of the same
         name; None leaves it the server's default.
 
-        Raises StartError, with the server's own words, if it does not come up.
+        The server's log goes to the logger ``cohab.server``, at the levels that its lines have.
+
+        Raises StartError, with the server's own words, if it does not come up, and InvalidArgument.
         """
         self._server: Server | None = None
+        if isinstance(args, (str, bytes)):
+            raise InvalidArgument(
+                f"args must be a sequence of strings, such as [{args!r}], not one string",
+                reason="BAD_ARGUMENT",
+            )
         program = find_program(cohabd)
         directory = make_private_directory()
         try:

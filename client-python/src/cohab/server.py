@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,6 +21,13 @@ from .forks import tell_after_fork
 logger = logging.getLogger("cohab.server")
 
 PROGRAM = "cohabd"
+_LOG_LINE = re.compile(r"\S+ \S+ cohabd\[\d+\] (?P<level>error|warn|info|debug) +(?P<text>.*)", re.DOTALL)
+_LEVELS = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
 KEPT_LINES = 50
 LONGEST_LINE = 8192
 
@@ -105,7 +113,7 @@ class Server:
         self._log = open(read_end, "rb", buffering=0)  # noqa: SIM115
         try:
             self._process = subprocess.Popen(
-                [*command[:1], "--lifeline-fd", str(lifeline), *command[1:]],
+                [*command[:1], "--lifeline-fd", str(lifeline), "--remove-directory", *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,  # what an engine prints belongs to the log, not to our own output
                 stderr=log,
@@ -195,4 +203,8 @@ class Server:
     def _log_line(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         self._lines.append(text)
-        logger.info("%s", text)
+        match = _LOG_LINE.match(text)
+        if match is None:  # an engine's own
+            logger.info("%s", text)
+        else:
+            logger.log(_LEVELS[match["level"]], "%s", match["text"])
