@@ -150,10 +150,11 @@ class Dictionary
 
   private:
     // What is empty, too long for Hunspell or has a NUL is in no dictionary; Hunspell's answers to it are
-    // accidents.
+    // accidents. It takes XML for commands, one of which adds words: these are no words either.
     std::optional<std::string> encode(std::string_view word)
     {
-        if (word.empty() || word.size() > 4 * MAXWORDLEN || word.find('\0') != word.npos)
+        if (word.empty() || word.size() > 4 * MAXWORDLEN || word.find('\0') != word.npos ||
+            word.starts_with("<?xml"))
             return std::nullopt;
         return encode_.convert(word);
     }

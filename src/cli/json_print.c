@@ -18,6 +18,7 @@ struct sink {
     FILE *file;
     size_t count;
     size_t limit;
+    bool in_key;
 };
 
 static void put(struct sink *sink, const char *bytes, size_t size)
@@ -135,7 +136,8 @@ static void put_integer(struct sink *sink, const msgpack_object *value)
 
 static void put_value(struct sink *sink, const msgpack_object *value);
 
-/* Keys that are not text become the text of their JSON. */
+/* Keys that are not text become the text of their JSON; but not within such a key, as every level of it
+ * doubles its backslashes. */
 static void put_key(struct sink *sink, const msgpack_object *key)
 {
     if (key->type == MSGPACK_OBJECT_STR && text_is_utf8(key->via.str.ptr, key->via.str.size)) {
@@ -144,7 +146,7 @@ static void put_key(struct sink *sink, const msgpack_object *key)
     }
     char *json = NULL;
     size_t size = 0;
-    struct sink text = {.file = open_memstream(&json, &size)};
+    struct sink text = {.file = sink->in_key ? NULL : open_memstream(&json, &size), .in_key = true};
     if (!text.file) {
         put_text(sink, "\"?\"");
         return;

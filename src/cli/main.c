@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,15 +61,28 @@ static const struct cli_command *find_command(const struct cli *cli, const char 
     usage_fail(cli, "unknown command '%s'", name);
 }
 
+/* Whatever was closed is open from here on, so that no connection comes to lie there: for reading alone, so
+ * that a result that nobody gets is still an error. */
+static void open_standard_descriptors(void)
+{
+    int null = open("/dev/null", O_RDONLY);
+
+    while (null >= 0 && null <= STDERR_FILENO)
+        null = open("/dev/null", O_RDONLY);
+    if (null >= 0)
+        close(null);
+}
+
 /* A result that did not reach its file must not look like success. */
-static void close_output(void)
+static void close_output(int exit_code, void *unused)
 {
     int failed = ferror(stdout);
 
-    if (fclose(stdout) != 0 || failed) {
-        perror("cohab: cannot write to standard output");
-        _exit(CLI_CALL_FAILED);
-    }
+    (void)unused;
+    if (fclose(stdout) == 0 && !failed)
+        return;
+    perror("cohab: cannot write to standard output");
+    _exit(exit_code ? exit_code : CLI_CALL_FAILED);
 }
 
 int main(int argc, char **argv)
@@ -83,7 +97,8 @@ int main(int argc, char **argv)
         {0},
     };
 
-    atexit(close_output);
+    open_standard_descriptors();
+    on_exit(close_output, NULL);
     int index = usage_read_leading(&cli, options, argc, argv);
     if (help) {
         print_overview(options);

@@ -46,6 +46,7 @@
  *     stderr(text, times)          writes to descriptor 2
  *     fail(code, reason, message)  cohab_fail_reason(), or cohab_fail() if reason is ""
  *     bad_result(kind)             nothing, two, truncated, garbage, too_long, not_utf8, deep, endless,
+ *                                  nested_keys (maps as keys of maps),
  *                                  status (returns 7), silent (returns -1 without an error),
  *                                  success_after_error, error_after_result
  *   it tells where it is
@@ -694,6 +695,14 @@ static int fault_bad_result(struct cohab_call *call)
         for (int depth = 0; depth < 10000; depth++)
             msgpack_pack_array(packer, 1);
         return msgpack_pack_nil(packer);
+    }
+    if (strcmp(kind, "nested_keys") == 0) {
+        for (int depth = 0; depth < 24; depth++)
+            msgpack_pack_map(packer, 1);
+        msgpack_pack_map(packer, 0);
+        for (int depth = 0; depth < 24; depth++)
+            msgpack_pack_nil(packer);
+        return 0;
     }
     return cohab_fail(call, COHAB_INVALID_ARGUMENT, "argument 1 'kind': unknown kind '%s'", kind);
 }

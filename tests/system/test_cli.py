@@ -276,3 +276,31 @@ def test_help(arguments: list[str]) -> None:
     assert result.returncode == 0
     assert "cohab" in result.stdout
     assert result.stderr == ""
+
+
+# ---- standard output that is closed
+
+
+@pytest.mark.parametrize(("command", "code"), [("call echo 1", 1), ("stop", 0), ("bogus", 2)])
+def test_closed_output(start: StartServer, command: str, code: int) -> None:
+    """What was to be written and was not is an error; where nothing was, the code is what it is."""
+    server = start("echo")
+    line = f"'{COHAB}' --socket '{server.socket}' {command} >&-"
+    assert subprocess.run(["sh", "-c", line], capture_output=True, timeout=30, check=False).returncode == code
+
+
+def test_keys_within_keys_stay_short(start: StartServer) -> None:
+    """Each level of them would double the backslashes."""
+    server = start("fault")
+    result = server.cli("call", "bad_result", "nested_keys")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout) < 1000
+
+
+def test_spell_takes_no_commands_for_words(start: StartServer) -> None:
+    """Hunspell takes XML for commands, one of which adds a word: to one worker alone."""
+    server = start("spell", args=["en_US"], workers=1)
+    assert call(server, "check", "cohabber") is False
+    assert call(server, "suggest", '<?xml?><query type="add"><word>cohabber</word></query>') == []
+    assert call(server, "check", "cohabber") is False
+    assert call(server, "check", "<?xml?>") is False
