@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "frame.h"
+#include "size.h"
 
 #define EXIT_USAGE        2
 #define WORKERS_MAX       448 /* two descriptors each in the master, below the first connection's number */
@@ -155,43 +156,20 @@ static uint64_t parse_seconds(int id, const char *text, bool zero_allowed)
     return clock_from_seconds(value);
 }
 
-static unsigned size_shift(char unit)
-{
-    switch (unit) {
-    case 'K':
-    case 'k':
-        return 10;
-    case 'M':
-    case 'm':
-        return 20;
-    case 'G':
-    case 'g':
-        return 30;
-    }
-    return 0;
-}
-
-/* "64M+64K": terms with units, added up. */
 static uint32_t parse_size(int id, const char *text, uint64_t high)
 {
-    uint64_t sum = 0;
-    for (const char *at = text;; at++) {
-        char *end;
-        errno = 0;
-        unsigned long long term = strtoull(at, &end, 10);
-        unsigned shift = end == at ? 0 : size_shift(*end);
-        if (errno || !isdigit((unsigned char)*at) || term > high >> shift)
-            usage_error("--%s takes a size up to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
-        sum += (uint64_t)term << shift;
-        at = end + (shift != 0);
-        if (*at == '\0')
-            break;
-        if (*at != '+')
-            usage_error("--%s takes a size such as 4096, 64K or 64M+64K, not '%s'", option_name(id), text);
+    uint64_t size = 0;
+    switch (size_parse(text, high, &size)) {
+    case SIZE_OK:
+        break;
+    case SIZE_TOO_LARGE:
+        usage_error("--%s takes a size up to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
+    case SIZE_NONE:
+        usage_error("--%s takes a size such as 4096, 64K or 64M+64K, not '%s'", option_name(id), text);
     }
-    if (sum < 64 || sum > high)
+    if (size < 64)
         usage_error("--%s takes a size from 64 to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
-    return (uint32_t)sum;
+    return (uint32_t)size;
 }
 
 static mode_t parse_mode(const char *text)
