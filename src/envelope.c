@@ -260,6 +260,53 @@ bool envelope_read_msgid(const unsigned char *body, size_t size, uint32_t *msgid
     return true;
 }
 
+static bool skip_nil(struct cursor *cursor)
+{
+    bool nil = cursor->at < cursor->end && *cursor->at == 0xc0;
+    cursor->at += nil;
+    return nil;
+}
+
+/* One entry of an error map. What is no string is left out, as unknown keys are. */
+static bool read_error_entry(struct cursor *cursor, struct envelope_response *response)
+{
+    const char *key, *ignored;
+    uint32_t key_length, ignored_length;
+    const char **text = &ignored;
+    uint32_t *length = &ignored_length;
+    if (!read_string(cursor, &key, &key_length))
+        return skip_value(cursor, CHECK_MAX_DEPTH) == ENVELOPE_OK &&
+               skip_value(cursor, CHECK_MAX_DEPTH) == ENVELOPE_OK;
+    if (name_is(key, key_length, "code"))
+        text = &response->code, length = &response->code_length;
+    else if (name_is(key, key_length, "reason"))
+        text = &response->reason, length = &response->reason_length;
+    else if (name_is(key, key_length, "message"))
+        text = &response->message, length = &response->message_length;
+    return read_string(cursor, text, length) || skip_value(cursor, CHECK_MAX_DEPTH) == ENVELOPE_OK;
+}
+
+bool envelope_read_response(const unsigned char *body, size_t size, struct envelope_response *response)
+{
+    struct cursor cursor = {.at = body, .end = body + size};
+    uint64_t count, type;
+    *response = (struct envelope_response){0};
+    if (!read_array(&cursor, &count) || count != 4 || !read_unsigned(&cursor, &type) || type != 1)
+        return false;
+    response->has_msgid = read_msgid(&cursor, &response->msgid);
+    if (!response->has_msgid && !skip_nil(&cursor))
+        return false;
+    if (skip_nil(&cursor))
+        return response->has_msgid;
+    response->failed = true;
+    if (!read_map(&cursor, &count))
+        return false;
+    for (uint64_t i = 0; i < count; i++)
+        if (!read_error_entry(&cursor, response))
+            return false;
+    return true;
+}
+
 /* --- writing --- */
 
 struct output {

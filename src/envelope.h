@@ -37,6 +37,19 @@ enum envelope_result envelope_read_request(const unsigned char *body, size_t siz
 /* Reads the msgid alone, from as much of a body as there is: what the master does for a worker that died. */
 bool envelope_read_msgid(const unsigned char *body, size_t size, uint32_t *msgid);
 
+/* A response, or the beginning of one. Strings lead into it, are not terminated, and may hold anything. */
+struct envelope_response {
+    bool has_msgid; /* false: a connection error */
+    uint32_t msgid;
+    bool failed;
+    const char *code, *reason, *message; /* NULL where the error has none */
+    uint32_t code_length, reason_length, message_length;
+};
+
+/* Reads the msgid and the error from the `size` first bytes of a body; the result is not looked at and need
+ * not be there. False: no response, or the error reaches beyond `size`. */
+bool envelope_read_response(const unsigned char *body, size_t size, struct envelope_response *response);
+
 /* An error as it travels. Strings are terminated; bytes of message and stderr that are not UTF-8 are
  * replaced. */
 struct envelope_error {
