@@ -7,34 +7,11 @@
 #include "ask.h"
 #include "json.h"
 #include "object.h"
+#include "rows.h"
 #include "text.h"
 #include "usage.h"
 
 #define METHOD "status"
-
-/* Rows are collected, then aligned as a whole. */
-struct rows {
-    FILE *out;
-    char *text;
-    size_t size;
-};
-
-static void rows_begin(struct rows *rows)
-{
-    *rows = (struct rows){0};
-    rows->out = open_memstream(&rows->text, &rows->size);
-    if (!rows->out) {
-        perror("cohab: " METHOD);
-        exit(CLI_CALL_FAILED);
-    }
-}
-
-static void rows_print(struct rows *rows, const char *alignment)
-{
-    fclose(rows->out);
-    text_put_table(stdout, rows->text, alignment);
-    free(rows->text);
-}
 
 static void put_field(FILE *out, const msgpack_object *map, const char *key, const char *after)
 {
@@ -138,7 +115,7 @@ static void print_overview(const msgpack_object *status)
 {
     struct rows rows;
 
-    rows_begin(&rows);
+    rows_begin(&rows, METHOD);
     put_headline(rows.out, status);
     put_server(rows.out, object_find(status, "server"));
     put_engine(rows.out, object_find(status, "engine"));
@@ -146,14 +123,6 @@ static void print_overview(const msgpack_object *status)
     put_totals(rows.out, object_find(status, "totals"));
     put_problem(rows.out, status);
     rows_print(&rows, "ll");
-}
-
-static void put_heading(FILE *out, const char *const *names)
-{
-    for (size_t i = 0; names[i]; i++) {
-        text_paint(out, TEXT_DIM, names[i]);
-        fputc(names[i + 1] ? '\t' : '\n', out);
-    }
 }
 
 static void put_worker(FILE *out, const msgpack_object *worker)
@@ -176,8 +145,8 @@ static void print_workers(const msgpack_object *workers)
 
     if (!workers || workers->via.array.size == 0)
         return;
-    rows_begin(&rows);
-    put_heading(rows.out, heading);
+    rows_begin(&rows, METHOD);
+    rows_put_heading(&rows, heading);
     for (uint32_t i = 0; i < workers->via.array.size; i++)
         put_worker(rows.out, &workers->via.array.ptr[i]);
     putchar('\n');
@@ -199,8 +168,8 @@ static void print_deaths(const msgpack_object *deaths)
 
     if (!deaths || deaths->via.array.size == 0)
         return;
-    rows_begin(&rows);
-    put_heading(rows.out, heading);
+    rows_begin(&rows, METHOD);
+    rows_put_heading(&rows, heading);
     for (uint32_t i = 0; i < deaths->via.array.size; i++)
         put_death(rows.out, &deaths->via.array.ptr[i]);
     putchar('\n');

@@ -100,6 +100,28 @@ void text_put_seconds(FILE *out, double seconds)
         fprintf(out, "%llud %uh", (unsigned long long)(whole / 86400), (unsigned)(whole / 3600 % 24));
 }
 
+void text_put_latency(FILE *out, double seconds)
+{
+    bool in_us = seconds < 0.9995e-3;
+    bool in_ms = !in_us && seconds < 0.9995;
+    double value = in_us ? seconds * 1e6 : in_ms ? seconds * 1e3 : seconds;
+    int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+
+    fprintf(out, "%.*f %s", decimals, value, in_us ? "us" : in_ms ? "ms" : "s");
+}
+
+void text_put_count(FILE *out, double count)
+{
+    char digits[40];
+    int length = snprintf(digits, sizeof digits, "%.0f", count);
+
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            fputc(',', out);
+        fputc(digits[i], out);
+    }
+}
+
 void text_allow_colours(FILE *out)
 {
     const char *no_color = getenv("NO_COLOR");

@@ -19,6 +19,10 @@ void text_put_safe(FILE *out, const char *text, size_t size);
 void text_put_lines(FILE *out, const char *indent, const char *text, size_t size);
 /* "350 ms", "2.4 s", "2m 13s", "3h 5m", "2d 4h"; "-" for what is no duration. */
 void text_put_seconds(FILE *out, double seconds);
+/* Three digits: "23.4 us", "1.23 ms", "150 ms", "12.3 s". */
+void text_put_latency(FILE *out, double seconds);
+/* A whole number in groups: "1,234,567". */
+void text_put_count(FILE *out, double count);
 
 enum text_colour { TEXT_BOLD, TEXT_DIM, TEXT_GREEN, TEXT_YELLOW, TEXT_COLOURS };
 

@@ -26,16 +26,29 @@ noreturn void usage_fail(const struct cli *cli, const char *format, ...)
     exit(CLI_BAD_USAGE);
 }
 
-static int option_width(const struct usage_option *option)
+#define HELP_COLUMN          21
+#define MAX_OPTIONS_IN_USAGE 4
+
+/* "-c, --connections N". Returns how many characters that is. */
+static int print_option(const struct usage_option *option)
 {
-    return (int)(strlen(option->name) + (option->value ? 1 + strlen(option->value) : 0));
+    int width = option->letter ? printf("-%c, ", option->letter) : 0;
+
+    return width +
+           printf("%s%s%s", option->name, option->value ? " " : "", option->value ? option->value : "");
 }
 
+/* The help of an option that is too wide goes to a line of its own. */
 void usage_print_options(const struct usage_option *options)
 {
-    for (const struct usage_option *option = options; option->name; option++)
-        printf("  %s%s%s%*s%s\n", option->name, option->value ? " " : "", option->value ? option->value : "",
-               16 - option_width(option), "", option->help);
+    for (const struct usage_option *option = options; option->name; option++) {
+        fputs("  ", stdout);
+        int width = print_option(option);
+        if (width >= HELP_COLUMN)
+            printf("\n  %*s%s\n", HELP_COLUMN, "", option->help);
+        else
+            printf("%*s%s\n", HELP_COLUMN - width, "", option->help);
+    }
 }
 
 static noreturn void print_command_help(const struct cli_command *command, const struct usage_option *own,
@@ -43,7 +56,12 @@ static noreturn void print_command_help(const struct cli_command *command, const
 {
     printf("usage: cohab %s%s%s", command->name, command->arguments ? " " : "",
            command->arguments ? command->arguments : "");
-    for (const struct usage_option *option = own; option->name; option++)
+    size_t count = 0;
+    while (own[count].name)
+        count++;
+    if (count > MAX_OPTIONS_IN_USAGE)
+        fputs(" [options]", stdout);
+    for (const struct usage_option *option = own; option->name && count <= MAX_OPTIONS_IN_USAGE; option++)
         printf(" [%s%s%s]", option->name, option->value ? " " : "", option->value ? option->value : "");
     printf("\n\n%s\n\noptions:\n", command->help);
     usage_print_options(own);
@@ -65,26 +83,48 @@ static const struct usage_option *find_option(const struct usage_option *options
     size_t length = strcspn(argument, "=");
 
     for (const struct usage_option *option = options; option->name; option++)
-        if (strlen(option->name) == length && memcmp(option->name, argument, length) == 0)
+        if ((strlen(option->name) == length && memcmp(option->name, argument, length) == 0) ||
+            (option->letter && argument[1] == option->letter))
             return option;
     return NULL;
 }
 
-static double read_seconds(const struct cli *cli, const char *name, const char *value)
+static double read_seconds(const struct cli *cli, const struct usage_option *option, const char *value)
 {
     char *end;
     double seconds = strtod(value, &end);
 
-    if (end == value || *end != '\0' || !isfinite(seconds) || seconds <= 0)
-        usage_fail(cli, "%s: '%s' is not a number of seconds above 0", name, value);
+    if (end == value || *end != '\0' || !isfinite(seconds) || seconds < 0 || (seconds <= 0 && !option->zero))
+        usage_fail(cli, "%s: '%s' is not a number of seconds%s", option->name, value,
+                   option->zero ? "" : " above 0");
     return seconds;
+}
+
+static void add_to_list(const struct cli *cli, const struct usage_option *option, const char *value)
+{
+    struct usage_list *list = option->list;
+
+    if (list->count == sizeof list->items / sizeof list->items[0])
+        usage_fail(cli, "%s is given more than %zu times", option->name, list->count);
+    list->items[list->count++] = value;
+}
+
+/* What is joined to an option: --name=VALUE, -cVALUE. NULL when there is nothing. */
+static const char *joined_value(const char *argument)
+{
+    bool by_letter = argument[1] != '-';
+    const char *equals = strchr(argument, '=');
+
+    if (by_letter)
+        return argument[2] ? argument + 2 : NULL;
+    return equals ? equals + 1 : NULL;
 }
 
 /* Reads the option at argv[index]. Returns the index behind it and its value. */
 static int read_option(const struct cli *cli, const struct usage_option *option, int argc, char **argv,
                        int index)
 {
-    const char *value = strchr(argv[index++], '=');
+    const char *value = joined_value(argv[index++]);
 
     if (option->on) {
         if (value)
@@ -92,14 +132,14 @@ static int read_option(const struct cli *cli, const struct usage_option *option,
         *option->on = true;
         return index;
     }
-    if (value)
-        value++;
-    else if (index < argc)
-        value = argv[index++];
-    else
+    if (!value && index == argc)
         usage_fail(cli, "%s needs a value: %s", option->name, option->value);
+    if (!value)
+        value = argv[index++];
     if (option->seconds)
-        *option->seconds = read_seconds(cli, option->name, value);
+        *option->seconds = read_seconds(cli, option, value);
+    else if (option->list)
+        add_to_list(cli, option, value);
     else
         *option->text = value;
     return index;

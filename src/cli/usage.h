@@ -5,18 +5,28 @@
 #define USAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdnoreturn.h>
 
 #include "cli.h"
 
+/* The values of an option that may be given more than once, in their order. */
+struct usage_list {
+    const char *items[64];
+    size_t count;
+};
+
 /* One option; arrays of them end with an empty one. Where its value goes: exactly one pointer is set. */
 struct usage_option {
     const char *name;  /* "--timeout" */
+    char letter;       /* 'c': -c is the same; 0: there is none */
     const char *value; /* what stands for its value in the help, "S"; NULL for a switch */
     const char *help;
     bool *on;
     const char **text;
-    double *seconds; /* finite and above 0 */
+    struct usage_list *list;
+    double *seconds; /* finite and above 0, or with `zero` 0 */
+    bool zero;
 };
 
 #define USAGE_SOCKET_OPTION(cli)                                                                             \
