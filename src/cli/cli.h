@@ -27,6 +27,7 @@ struct cli {
     const char *socket;                /* from --socket or COHAB_SOCKET; NULL when neither is given */
 };
 
+int bench_run(struct cli *cli, int argc, char **argv);
 int call_run(struct cli *cli, int argc, char **argv);
 int methods_run(struct cli *cli, int argc, char **argv);
 int ping_run(struct cli *cli, int argc, char **argv);

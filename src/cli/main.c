@@ -31,6 +31,23 @@ static const struct cli_command commands[] = {
      .summary = "show the server, its workers and their last deaths",
      .help = "Shows the server, its workers and their last deaths.",
      .run = status_run},
+    {.name = "bench",
+     .arguments = "METHOD [ARG ...]",
+     .summary = "measure calls under load: throughput and latencies",
+     .help =
+         "Calls METHOD again and again, over several connections at once, and prints throughput and "
+         "latencies.\n"
+         "ARGs are those of cohab call; a text in them, wherever it stands, can be or contain\n"
+         "\n"
+         "  {counter}       1, 2, 3, ...\n"
+         "  {int:LOW:HIGH}  a random integer, both included\n"
+         "  {word:FILE}     a random line of a file\n"
+         "  {blob:SIZE}     that many bytes (alone only), such as 64, 4K or 64M\n"
+         "\n"
+         "and is itself in a second pair of braces. Ctrl-C ends the run early, with its report. "
+         "docs/bench.md tells\n"
+         "what the figures mean. Exit codes: 0 measured, 1 every call failed, 2 bad usage, 3 cannot connect.",
+     .run = bench_run},
     {.name = "stop",
      .summary = "stop the server",
      .help = "Stops the server and waits until it is gone. Running calls are allowed to finish.",
