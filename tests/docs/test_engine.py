@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
 import shutil
 import subprocess
-import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import cohab
 import pytest
-from docs_blocks import REPOSITORY, Block, blocks_of, rows_under
-from docs_server import BUILD, clean_environment, kill_session, running_server, session_members, wait_until
+from docs_blocks import REPOSITORY, blocks_of, rows_under
+from docs_server import running_server, session_members, wait_until
+from docs_shell import Shell, steps_of
 
 PAGE = "engine.md"
 BLOCKS = blocks_of(PAGE)
 FILES = {name: block for block in BLOCKS if (name := block.option("file"))}
 SOURCES = [name for name in FILES if name.endswith((".c", ".cpp"))]
 SESSIONS = list(dict.fromkeys(block.words[0] for block in BLOCKS if block.language == "console"))
-COMMAND_TIMEOUT = 120.0
-END_OF_COMMAND = "\x1e"
 
 needs_python_h = pytest.mark.skipif(
     not Path(sysconfig.get_path("include"), "Python.h").exists(),
@@ -48,13 +43,6 @@ def workplace(directory: Path) -> Path:
     return directory
 
 
-def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(BUILD), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    # Of a cohabd built with the sanitizers: an engine's crash is to look as it does without them.
-    sanitizer = {"ASAN_OPTIONS": "handle_segv=0:detect_leaks=0"}
-    return {**sanitizer, **clean_environment(), "PATH": path, "COHAB": str(REPOSITORY), "LC_ALL": "C.UTF-8"}
-
-
 # ---- the files
 
 
@@ -72,71 +60,11 @@ def test_compiles_without_a_warning(name: str, workplace: Path) -> None:
 # ---- the commands
 
 
-class Shell:
-    """One bash, which runs the commands of a session one after the other."""
-
-    def __init__(self, directory: Path) -> None:
-        self.log = directory / "server.log"
-        self.process = subprocess.Popen(
-            ["bash", "--norc"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=environment(),
-            start_new_session=True,
-        )
-
-    def run(self, command: str) -> tuple[int, list[str]]:
-        """Exit status and the lines of stdout and stderr. A server in the background writes to its log."""
-        if command.endswith("&"):
-            command = f"{command[:-1]} >>server.log 2>&1 &"
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{{ {command}\n}} </dev/null; printf '{END_OF_COMMAND}%d\\n' $?\n".encode())
-        self.process.stdin.flush()
-        output, status = self._read().split(END_OF_COMMAND)
-        return int(status), output.splitlines()
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        data = b""
-        end = time.monotonic() + COMMAND_TIMEOUT
-        while not re.search(rf"{END_OF_COMMAND}\d+\n$".encode(), data):
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"the command does not end; so far: {data!r}"
-            part = os.read(self.process.stdout.fileno(), 65536)
-            assert part, f"the shell ended: {data!r}"
-            data += part
-        return data.decode()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        kill_session(self.process.pid)
-        self.process.wait()
-
-
 @pytest.fixture
 def shell(workplace: Path) -> Iterator[Shell]:
     shell = Shell(workplace)
     yield shell
     shell.close()
-
-
-def steps_of(block: Block) -> Iterator[tuple[str, list[str]]]:
-    """The commands of a console block, each with the output that the page shows."""
-    command, shown = "", []
-    for line in block.text.splitlines():
-        if not line.startswith("$ "):
-            assert command, f"{PAGE}:{block.line}: output before the first command"
-            shown.append(line)
-            continue
-        if command:
-            yield command, shown
-        command, shown = line[2:], []
-    yield command, shown
 
 
 def matches(line: str, shown: str) -> bool:
