@@ -1,103 +1,52 @@
-/* The limit that calls are measured against: a process that reads a frame and writes it back, and does
- * nothing else, in one process for each connection.
+/* The limit that calls are measured against: a process that reads a frame, writes it back when all of it has
+ * come, and does nothing else.
  *
- *     raw_echo SOCKET        ends when it is killed */
+ *     raw_echo SOCKET [PROCESSES]        ends when it is killed
+ *
+ * A process serves one connection at a time, from accept to its end: for N busy connections start N processes
+ * (1). They end with the first. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "frame.h"
+#include "stream.h"
 
-_Noreturn static void fail(const char *what)
-{
-    perror(what);
-    exit(EXIT_FAILURE);
-}
+enum { PROCESSES_MAX = 1000 };
 
-static int listen_at(const char *path)
+_Noreturn static void serve(int listener)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        fputs("raw_echo: the path is too long\n", stderr);
-        exit(EXIT_FAILURE);
-    }
-    strcpy(address.sun_path, path);
-    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        listen(listener, SOMAXCONN) < 0)
-        fail(path);
-    return listener;
-}
-
-/* Makes room for size bytes. */
-static unsigned char *grow(unsigned char *buffer, size_t *capacity, size_t size)
-{
-    if (size <= *capacity)
-        return buffer;
-    buffer = realloc(buffer, size);
-    if (!buffer)
-        fail("memory");
-    *capacity = size;
-    return buffer;
-}
-
-/* Reads all of a frame, then writes all of it. Returns 0 at the end of the connection. */
-static int echo_frame(int connection, unsigned char **buffer, size_t *capacity)
-{
-    size_t received = 0, wanted = FRAME_HEADER_SIZE;
-    while (received < wanted) {
-        ssize_t count = recv(connection, *buffer + received, *capacity - received, 0);
-        if (count <= 0)
-            return 0;
-        received += (size_t)count;
-        if (received >= FRAME_HEADER_SIZE)
-            wanted = FRAME_HEADER_SIZE + (size_t)frame_get_length(*buffer);
-        *buffer = grow(*buffer, capacity, wanted);
-    }
-    for (size_t sent = 0; sent < received;) {
-        ssize_t count = send(connection, *buffer + sent, received - sent, MSG_NOSIGNAL);
-        if (count <= 0)
-            return 0;
-        sent += (size_t)count;
-    }
-    return 1;
-}
-
-static _Noreturn void serve(int connection)
-{
-    size_t capacity = 0;
-    unsigned char *buffer = grow(NULL, &capacity, 1 << 20);
-    while (echo_frame(connection, &buffer, &capacity))
-        ;
-    exit(EXIT_SUCCESS);
-}
-
-/* A process for each connection, so that none waits for another one; they end with this one. */
-int main(int argc, char **argv)
-{
-    if (argc != 2) {
-        fputs("usage: raw_echo SOCKET\n", stderr);
-        return 2;
-    }
-    signal(SIGCHLD, SIG_IGN);
-    int listener = listen_at(argv[1]);
+    struct stream_buffer buffer = {0};
     for (;;) {
         int connection = accept(listener, NULL, NULL);
         if (connection < 0)
-            fail("accept");
-        pid_t child = fork();
-        if (child < 0)
-            fail("fork");
-        if (child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            close(listener);
-            serve(connection);
-        }
+            stream_fail("accept");
+        size_t size;
+        while ((size = stream_receive(connection, &buffer)) > 0 &&
+               stream_send(connection, buffer.bytes, size))
+            ;
         close(connection);
     }
+}
+
+int main(int argc, char **argv)
+{
+    long processes = argc == 3 ? strtol(argv[2], NULL, 10) : 1;
+    if (argc < 2 || argc > 3 || processes < 1 || processes > PROCESSES_MAX) {
+        fputs("usage: raw_echo SOCKET [PROCESSES]\n", stderr);
+        return 2;
+    }
+    int listener = stream_listen(argv[1], PROCESSES_MAX);
+    for (long i = 1; i < processes; i++) {
+        pid_t pid = fork();
+        if (pid < 0)
+            stream_fail("fork");
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            serve(listener);
+        }
+    }
+    serve(listener);
 }
