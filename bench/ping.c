@@ -34,6 +34,7 @@ static const char help_text[] =
     "  --sleep S           call sleep(S) instead\n"
     "  --spin S            call spin(S) instead\n"
     "  --raw               the server echoes frames: the reply is the request\n"
+    "  --one-by-one        open each connection after the warm-up of the one before, not all at once\n"
     "  --connect-each      a new connection for each call\n"
     "  --latencies         print the latency of every call\n"
     "  --help\n";
@@ -48,6 +49,7 @@ enum option_id {
     OPTION_SLEEP,
     OPTION_SPIN,
     OPTION_RAW,
+    OPTION_ONE_BY_ONE,
     OPTION_CONNECT_EACH,
     OPTION_LATENCIES,
     OPTION_HELP,
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
     {"sleep", required_argument, NULL, OPTION_SLEEP},
     {"spin", required_argument, NULL, OPTION_SPIN},
     {"raw", no_argument, NULL, OPTION_RAW},
+    {"one-by-one", no_argument, NULL, OPTION_ONE_BY_ONE},
     {"connect-each", no_argument, NULL, OPTION_CONNECT_EACH},
     {"latencies", no_argument, NULL, OPTION_LATENCIES},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -81,7 +84,7 @@ static struct {
     const char *socket, *method;
     size_t connections, calls, warmup, payload;
     double duration, seconds;
-    bool schedule, raw, connect_each, latencies;
+    bool schedule, raw, one_by_one, connect_each, latencies;
 } options = {.method = "echo", .connections = 1, .warmup = 10, .payload = 64, .duration = 1};
 
 /* Nanoseconds: the latencies of calls, or the times of a schedule. */
@@ -219,15 +222,21 @@ static void call_on_schedule(struct caller *caller)
     }
 }
 
-static void *run(void *argument)
+static void prepare(struct caller *caller)
 {
-    struct caller *caller = argument;
-    prctl(PR_SET_TIMERSLACK, 1UL);
     if (!options.connect_each)
         caller->connection = stream_connect(options.socket);
     build_request(caller);
     for (size_t i = 0; i < options.warmup; i++)
         call(caller, clock_now());
+}
+
+static void *run(void *argument)
+{
+    struct caller *caller = argument;
+    prctl(PR_SET_TIMERSLACK, 1UL);
+    if (!options.one_by_one)
+        prepare(caller);
     pthread_barrier_wait(&ready);
     pthread_barrier_wait(&ready);
     if (options.schedule)
@@ -355,6 +364,9 @@ static void set_option(int id, const char *value)
     case OPTION_RAW:
         options.raw = true;
         break;
+    case OPTION_ONE_BY_ONE:
+        options.one_by_one = true;
+        break;
     case OPTION_CONNECT_EACH:
         options.connect_each = true;
         break;
@@ -385,6 +397,8 @@ int main(int argc, char **argv)
         read_schedule(callers);
     pthread_barrier_init(&ready, NULL, (unsigned)options.connections + 1);
     for (size_t i = 0; i < options.connections; i++) {
+        if (options.one_by_one)
+            prepare(&callers[i]);
         errno = pthread_create(&callers[i].thread, NULL, run, &callers[i]);
         if (errno)
             stream_fail("a thread");

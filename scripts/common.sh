@@ -1,6 +1,6 @@
 # Sourced by the other scripts: where things are, and how they speak.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-venv="$root/.venv"
+venv="${COHAB_VENV:-$root/.venv}"
 export COHABD="${COHABD:-$root/build/cohabd}"
 
 say() {
