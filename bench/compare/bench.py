@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from demo import Screen
 
@@ -12,8 +13,10 @@ from .figures import Check, Figures, medians
 from .peers import Load, Peer
 from .tables import MISSING, Column, Table, times
 
-# Measures once, in the round of that number.
-Turn = Callable[[int], Figures]
+CALLS_FOR_P99 = 100  # in a turn; the highest of fewer is not shown as a percentile
+
+T = TypeVar("T")
+Measure = Callable[[T, int], Figures]  # measures T once, in the round of that number
 
 
 @dataclass
@@ -41,10 +44,15 @@ class Result:
         table = Table(["", *(c.heading for c in self.columns), *([f"{key} / {other}'s"] if compared else [])])
         for name in names:
             figures = rows[name]
-            cells = [c.show(figures[c.key]) if c.key in figures else MISSING for c in self.columns]
+            cells = [self._cell(column, figures) for column in self.columns]
             ratio = [times(figures[key] / rows[other][key])] if compared else []
             table.rows.append([name, *cells, *ratio])
         return table
+
+    @staticmethod
+    def _cell(column: Column, figures: Figures) -> str:
+        too_few = column.key == "p99" and figures.get("calls", CALLS_FOR_P99) < CALLS_FOR_P99
+        return MISSING if too_few or column.key not in figures else column.show(figures[column.key])
 
 
 @dataclass(frozen=True)
@@ -97,12 +105,17 @@ class Bench:
                 result.skipped[peer.name] = reason
         return opened
 
-    def take_turns(self, turns: Mapping[str, Turn], result: Result, slices: int = 1) -> None:
+    def warm_up(self, who: Mapping[str, T], measure: Measure[T], result: Result) -> None:
+        """Everybody once, for nothing. Who fails is named in the result, and takes no turns."""
+        for name, what in who.items():
+            self._try(name, what, measure, 0, result)
+
+    def take_turns(self, who: Mapping[str, T], measure: Measure[T], result: Result, slices: int = 1) -> None:
         """Everybody once a slice, each slice begun by another; a round's figures are its slices' medians.
 
         Who fails is named in the result, and has no figures.
         """
-        names = list(turns)
+        names = list(who)
         total = self.rounds * slices * len(names)
         done = 0
         for round_number in range(self.rounds):
@@ -111,19 +124,23 @@ class Bench:
                 shift = (round_number * slices + number) % max(1, len(names))
                 for name in names[shift:] + names[:shift]:
                     done += 1
-                    if name in result.skipped:
-                        continue
                     self.progress(name, done, total)
-                    try:
-                        taken[name].append(turns[name](round_number))
-                    except Exception as error:
-                        result.skipped[name] = failure(error)
+                    taken[name] += self._try(name, who[name], measure, round_number, result)
             for name in names:
-                if taken[name] and name not in result.skipped:
+                if taken[name]:
                     result.rounds.setdefault(name, []).append(medians(taken[name]))
-        for name in names:
-            if name in result.skipped:
-                result.rounds.pop(name, None)
+        for name in result.skipped:
+            result.rounds.pop(name, None)
+
+    def _try(self, name: str, what: T, measure: Measure[T], number: int, result: Result) -> list[Figures]:
+        """One turn, or nothing from who has failed."""
+        if name in result.skipped:
+            return []
+        try:
+            return [measure(what, number)]
+        except Exception as error:  # whatever a peer may raise: it is named and left out
+            result.skipped[name] = failure(error)
+            return []
 
 
 def failure(error: Exception) -> str:

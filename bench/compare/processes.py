@@ -128,7 +128,7 @@ def start_cohabd(
 ) -> tuple[Process, Path]:
     """A server with all its workers ready, and its socket."""
     path = directory(stack) / "s"
-    command = [
+    command: list[str | Path] = [
         COHABD,
         "--socket",
         path,
@@ -157,7 +157,7 @@ def start_module(stack: ExitStack, name: str, *arguments: str | Path) -> tuple[P
 
 def status(path: Path) -> dict[str, Any]:
     """What `cohab status --json` says."""
-    command = [COHAB, "--socket", path, "status", "--json"]
+    command: list[str | Path] = [COHAB, "--socket", path, "status", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT, check=False)
     if result.returncode != 0:
         raise Failed(f"cohab status: {result.stderr.strip()}")

@@ -10,7 +10,7 @@ from .bench import Result, Scenario
 from .figures import Check
 from .tables import Table
 
-TARGETS = ["target", "", "measured", "rounds", "verdict"]
+TARGETS = ["", "target", "measured", "rounds", "verdict"]
 
 
 def targets_table(checks: list[Check]) -> Table:

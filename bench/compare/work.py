@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from .processes import PROGRAMS
 
@@ -42,4 +44,4 @@ def crash(number: int) -> None:
     library().crash()
 
 
-FUNCTIONS = {"echo": echo, "sleep": sleep, "spin": spin, "crash": crash}
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {"echo": echo, "sleep": sleep, "spin": spin, "crash": crash}

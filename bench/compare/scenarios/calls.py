@@ -32,13 +32,10 @@ def measure_peers(
     result = Result(COLUMNS, sort_by="p50", against=("cohab", "p50"))
     with ExitStack() as stack:
         opened = bench.open_peers([*all_peers(), *more], load, result, stack)
-        turns = {
-            name: lambda _, peer=peer: peer.measure_in_turn(load, bench.seconds(seconds))
-            for name, peer in opened.items()
-        }
-        for peer in opened.values():
-            peer.measure_in_turn(load, bench.seconds(seconds) / 4)  # warms up
-        bench.take_turns(turns, result, slices)
+        bench.warm_up(opened, lambda peer, _: peer.measure_in_turn(load, bench.seconds(seconds) / 4), result)
+        bench.take_turns(
+            opened, lambda peer, _: peer.measure_in_turn(load, bench.seconds(seconds)), result, slices
+        )
     return result
 
 
@@ -68,11 +65,7 @@ def run_pinned(bench: Bench, client_core: int, server_core: int, where: str) -> 
         os.sched_setaffinity(0, {server_core})
         opened = bench.open_peers(peers, load, result, stack)
         os.sched_setaffinity(0, {client_core})
-        turns = {
-            name: lambda _, peer=peer: peer.measure(load, bench.seconds(0.12))
-            for name, peer in opened.items()
-        }
-        bench.take_turns(turns, result, slices=4)
+        bench.take_turns(opened, lambda peer, _: peer.measure(load, bench.seconds(0.12)), result, slices=4)
     limits = [("cohab, C", RawC.name, 1.15), ("cohab", RawPython.name, 1.25)]
     for name, raw, limit in limits:
         for ours in (name, f"{name}, 2 workers"):

@@ -129,10 +129,7 @@ def run(bench: Bench) -> Result:
     peers = [CohabPython("work"), ProcessPool(), Loky(), DirtyArbiter(), Deadpool()]
     with ExitStack() as stack:
         opened = bench.open_peers(peers, LOAD, result, stack)
-        bench.take_turns(
-            {name: lambda _, peer=peer: measure(peer, bench, numbers) for name, peer in opened.items()},
-            result,
-        )
+        bench.take_turns(opened, lambda peer, _: measure(peer, bench, numbers), result)
     add_checks(result)
     return result
 

@@ -1,4 +1,4 @@
-"""Who takes a request: the shared epoll set, prefork, accept-per-request, and the queue that none can beat."""
+"""Who takes a request: the shared epoll set, prefork, accept-per-request, and an ideal queue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def start_systems(stack: ExitStack, workers: int) -> dict[str, System]:
     _, cohab = start_cohabd(stack, engine("echo"), workers)
     prefork, per_request = directory(stack) / "s", directory(stack) / "s"
     Process(stack, [PROGRAMS / "prefork", prefork, str(workers)]).wait_for_socket(prefork)
-    command = [PROGRAMS / "prefork", ACCEPT_PER_REQUEST, per_request, str(workers)]
+    command: list[str | Path] = [PROGRAMS / "prefork", ACCEPT_PER_REQUEST, per_request, str(workers)]
     Process(stack, command).wait_for_socket(per_request)
     return {
         COHAB: System(cohab),
@@ -82,7 +82,9 @@ def run_queue(bench: Bench) -> Result:
                 arrivals[number] = Arrivals(number, bench.seconds(3.0), services)
             return arrivals[number]
 
-        def measure(system: System, number: int) -> Figures:
+        def measure(system: System | None, number: int) -> Figures:
+            if system is None:
+                return arrivals_of(number).figures
             options = [
                 "--sleep",
                 str(SLEEP),
@@ -102,10 +104,7 @@ def run_queue(bench: Bench) -> Result:
             ONE_BY_ONE: System(systems[PREFORK].path, ["--one-by-one"]),
             PER_REQUEST: systems[PER_REQUEST],
         }
-        turns = {
-            name: lambda number, system=system: measure(system, number) for name, system in connected.items()
-        }
-        bench.take_turns({SIMULATION: lambda number: arrivals_of(number).figures, **turns}, result)
+        bench.take_turns({SIMULATION: None, **connected}, measure, result)
     if result.has(COHAB, SIMULATION):
         measured = ratio(result.rounds[COHAB], result.rounds[SIMULATION], "p99")
         result.checks.append(Check("mostly idle connections, p99 / simulation's", measured, 1.1))
@@ -125,11 +124,7 @@ def run_cpu(bench: Bench) -> Result:
     with ExitStack() as stack:
         systems = start_systems(stack, CORES)
         bench.take_turns(
-            {
-                name: lambda _, system=system: ping_figures(ping(system.path, *options, *system.options))
-                for name, system in systems.items()
-            },
-            result,
+            systems, lambda system, _: ping_figures(ping(system.path, *options, *system.options)), result
         )
     if result.has(COHAB):
         measured = spread(result.rounds[COHAB], "rate", CORES / SPIN)
@@ -142,12 +137,12 @@ SCENARIOS = [
     Scenario(
         "queue",
         f"{SLEEP_WORKERS} workers, {SLEEP_CONNECTIONS} mostly idle connections, 5 ms of waiting",
-        f"Poisson arrivals at {LOAD:.0%} of what the workers can do, in each round the same for all, each over a "
-        "random connection that is idle in the simulation; latencies count from the arrival. The simulation "
-        "serves them first come first served, by service times drawn from lone calls of the prefork server. A "
-        "prefork server is as good as its connections are spread over its workers: evenly where 32 clients "
-        "connect and call at once, over few where they come one after the other and the kernel wakes the same "
-        "worker again and again.",
+        f"Poisson arrivals at {LOAD:.0%} of what the workers can do, in each round the same for all, each "
+        "over a random connection that is idle in the simulation; latencies count from the arrival. The "
+        "simulation serves them first come first served, by service times drawn from lone calls of the "
+        "prefork server. A prefork server is as good as its connections are spread over its workers: evenly "
+        "where 32 clients connect and call at once, over few where they come one after the other and the "
+        "kernel wakes the same worker again and again.",
         run_queue,
     ),
     Scenario(

@@ -63,8 +63,7 @@ def run(bench: Bench) -> Result:
             schedule = "".join(f"{time:.9f} {rng.randrange(ACTIVE)}\n" for time in times)
             return ping_figures(ping(path, "--connections", str(ACTIVE), "--schedule", schedule=schedule))
 
-        turns = {name: lambda number, path=path: measure(path, number) for name, path in paths.items()}
-        bench.take_turns(turns, result, slices=2)
+        bench.take_turns(paths, measure, result, slices=2)
     if result.has(ALONE, BESIDE):
         measured = ratio(result.rounds[BESIDE], result.rounds[ALONE], "p99")
         result.checks.append(Check(f"p99 beside {IDLE:,} idle connections / alone", measured, 1.2))
@@ -75,8 +74,8 @@ SCENARIOS = [
     Scenario(
         "idle",
         f"{IDLE:,} idle connections",
-        f"{ACTIVE} connections, echo of 64 bytes, 2 workers, {RATE:,.0f} calls a second with Poisson arrivals. "
-        "The idle connections have served a call each.",
+        f"{ACTIVE} connections, echo of 64 bytes, 2 workers, {RATE:,.0f} calls a second with Poisson "
+        "arrivals. The idle connections have served a call each.",
         run,
     )
 ]

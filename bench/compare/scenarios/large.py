@@ -25,11 +25,11 @@ def run(bench: Bench) -> Result:
     with ExitStack() as stack:
         opened = bench.open_peers([RawC(), CohabC()], load, result, stack)
 
-        def measure(peer: Peer) -> Figures:
+        def measure(peer: Peer, _: int) -> Figures:
             figures = peer.measure(load, bench.seconds(1.0))
             return {**figures, "bytes": figures["rate"] * SIZE}
 
-        bench.take_turns({name: lambda _, peer=peer: measure(peer) for name, peer in opened.items()}, result)
+        bench.take_turns(opened, measure, result)
     if result.has("cohab, C", "raw socket, C"):
         measured = ratio(result.rounds["cohab, C"], result.rounds["raw socket, C"], "bytes")
         result.checks.append(Check("64 MiB echoed, throughput / raw socket's", measured, 0.8, at_most=False))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bench import Bench, Result, Scenario
 from ..figures import Check, Figures, spread
-from ..processes import engine, ping, start_cohabd
+from ..processes import Process, engine, ping, start_cohabd
 from ..tables import Column, percent, rate
 
 NAME = "cohabd, the master"
@@ -23,16 +23,16 @@ def cpu_seconds(pid: int) -> float:
 def run(bench: Bench) -> Result:
     result = Result([Column("share of a core", "share", percent), Column("calls/s", "rate", rate)])
     with ExitStack() as stack:
-        server, path = start_cohabd(stack, engine("echo"), 2)
+        master, path = start_cohabd(stack, engine("echo"), 2)
 
-        def measure(_: int) -> Figures:
+        def measure(server: Process, _: int) -> Figures:
             before, begin = cpu_seconds(server.pid), time.monotonic()
             duration = str(bench.seconds(1.5))
             answer = ping(path, "--connections", str(CONNECTIONS), "--duration", duration)
             used, elapsed = cpu_seconds(server.pid) - before, time.monotonic() - begin
             return {"share": used / elapsed, "rate": answer["calls_per_second"]}
 
-        bench.take_turns({NAME: measure}, result)
+        bench.take_turns({NAME: master}, measure, result)
     if result.has(NAME):
         measured = spread(result.rounds[NAME], "share", 0.01)
         result.checks.append(Check("CPU of the master under saturation", measured, 1, unit="% of a core"))

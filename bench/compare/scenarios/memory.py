@@ -33,9 +33,9 @@ def family(pid: int) -> list[int]:
 def run(bench: Bench) -> Result:
     result = Result([Column("PSS in all", "all", size), Column("a worker", "worker", size)])
 
-    def measure(_: int) -> Figures:
+    def measure(workers_wanted: int, _: int) -> Figures:
         with ExitStack() as stack:
-            server, path = start_cohabd(stack, engine("work"), WORKERS, args=[str(GIB)])
+            server, path = start_cohabd(stack, engine("work"), workers_wanted, args=[str(GIB)])
             with cohab.connect(path) as client:
                 for _answer in client.map("sleep", [0.02] * 4 * WORKERS, concurrency=WORKERS):
                     pass  # every worker has served calls
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Result:
                 "worker": sum(map(pss, workers)) / len(workers),
             }
 
-    bench.take_turns({NAME: measure}, result)
+    bench.take_turns({NAME: WORKERS}, measure, result)
     if result.has(NAME):
         measured = spread(result.rounds[NAME], "all", GIB)
         result.checks.append(

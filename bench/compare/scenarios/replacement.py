@@ -59,9 +59,9 @@ SCENARIOS = [
     Scenario(
         "replacement",
         "A killed worker is replaced, with 1 GiB loaded",
-        f"Medians of {KILLS} SIGKILLs, by when the lines of cohabd's log come: that the worker died, and that "
-        "its successor is ready. The data is one malloc() filled by load; huge pages are as the machine has "
-        "them.",
+        f"Medians of {KILLS} SIGKILLs, by when the lines of cohabd's log come: that the worker died, and "
+        "that its successor is ready. The data is one malloc() filled by load; huge pages are as the machine "
+        "has them.",
         run,
     )
 ]

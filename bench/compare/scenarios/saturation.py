@@ -19,7 +19,15 @@ RAW, OURS = "raw echo", "cohab"
 
 
 def generate(path: Path, seconds: float, *options: str) -> Figures:
-    command = [COHAB, "--socket", path, "bench", "--json", "--connections", str(CONNECTIONS)]
+    command: list[str | Path] = [
+        COHAB,
+        "--socket",
+        path,
+        "bench",
+        "--json",
+        "--connections",
+        str(CONNECTIONS),
+    ]
     command += ["--duration", str(seconds), "--warmup", "0.2", "--payload", str(PAYLOAD), *options, "echo"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if result.returncode == 2:
@@ -41,9 +49,8 @@ def run(bench: Bench) -> Result:
         raw = directory(stack) / "s"
         Process(stack, [PROGRAMS / "raw_echo", raw, str(CONNECTIONS)]).wait_for_socket(raw)
         seconds = bench.seconds(1.5)
-        bench.take_turns(
-            {RAW: lambda _: generate(raw, seconds, "--echo"), OURS: lambda _: generate(ours, seconds)}, result
-        )
+        servers: dict[str, tuple[Path, list[str]]] = {RAW: (raw, ["--echo"]), OURS: (ours, [])}
+        bench.take_turns(servers, lambda server, _: generate(server[0], seconds, *server[1]), result)
     if result.has(RAW, OURS):
         measured = ratio(result.rounds[OURS], result.rounds[RAW], "rate")
         result.checks.append(Check("saturation, calls a second / raw echo's", measured, 0.8, at_most=False))

@@ -44,10 +44,7 @@ def run(bench: Bench) -> Result:
         }
         for suggest in ways.values():
             measure(suggest, words[:THREADS])  # warms up
-        bench.take_turns(
-            {name: lambda _, suggest=suggest: measure(suggest, words) for name, suggest in ways.items()},
-            result,
-        )
+        bench.take_turns(ways, lambda suggest, _: measure(suggest, words), result)
     return result
 
 
@@ -55,8 +52,8 @@ SCENARIOS = [
     Scenario(
         "spell",
         "Hunspell's suggest() of misspelt words",
-        f"The same words on {THREADS} threads, {WORKERS} workers. The longest stall is that of a thread beside "
-        "them that wants to run every millisecond.",
+        f"The same words on {THREADS} threads, {WORKERS} workers. The longest stall is that of a thread "
+        "beside them that wants to run every millisecond.",
         run,
     )
 ]
