@@ -1,4 +1,4 @@
-from .command import main
+if __name__ == "__main__":
+    from .command import main  # not in workers of Python pools, which import this module, too
 
-if __name__ == "__main__":  # workers of Python pools import this module, too
     main()

@@ -25,13 +25,10 @@ class Result:
 
     columns: Sequence[Column]
     sort_by: str = ""  # key; empty: in the order of the turns
-    against: tuple[str, str] | None = (
-        None  # a row and a key: adds a column that compares all rows with that one
-    )
+    against: tuple[str, str] = ("", "")  # a row and a key: adds a column that compares all rows with it
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     def has(self, *names: str) -> bool:
         return all(self.rounds.get(name) for name in names)
@@ -39,7 +36,7 @@ class Result:
     def table(self) -> Table:
         rows = {name: medians(rounds) for name, rounds in self.rounds.items() if rounds}
         names = sorted(rows, key=lambda name: rows[name].get(self.sort_by, 0)) if self.sort_by else list(rows)
-        other, key = self.against or ("", "")
+        other, key = self.against
         compared = other in rows
         table = Table(["", *(c.heading for c in self.columns), *([f"{key} / {other}'s"] if compared else [])])
         for name in names:

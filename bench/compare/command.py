@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ def wanted_peers(texts: list[str]) -> Callable[[str], bool]:
 
 def prepare_environment() -> None:
     """For us and all that we start: no core dumps, and no proxy between us and 127.0.0.1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are to end with us
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
@@ -101,7 +103,7 @@ def versions() -> dict[str, str]:
     found.update(machine.package_versions(PACKAGES))
     found["redis-server"] = machine.first_version(["redis-server", "--version"])
     found["cpp-httplib"] = machine.first_version(["pkg-config", "--modversion", "cpp-httplib"])
-    return found
+    return {name: version for name, version in found.items() if version}
 
 
 def write_files(
@@ -130,10 +132,14 @@ def main() -> None:
     about["rounds"] = str(rounds)
     begin = time.monotonic()
     screen.line(f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, {rounds} rounds, medians")
+    wanted = [scenario for scenario in ALL if not options.only or scenario.name in options.only]
     results: dict[Scenario, Result] = {}
-    for scenario in ALL:
-        if not options.only or scenario.name in options.only:
+    ended = ""
+    try:
+        for scenario in wanted:
             results[scenario] = run_scenario(scenario, bench, screen)
+    except KeyboardInterrupt:
+        ended = f"interrupted: {len(results)} of {len(wanted)} scenarios were measured"
     checks = [check for result in results.values() for check in result.checks]
     if checks:
         report.show_targets(screen, checks)
@@ -142,5 +148,7 @@ def main() -> None:
         write_files(options, results, about, used)
     except OSError as error:
         sys.exit(f"compare: {error.filename}: {error.strerror}")
+    if ended:
+        sys.exit(f"compare: {ended}")
     if any("cohab" in name or name == "all of it" for result in results.values() for name in result.skipped):
         sys.exit(1)

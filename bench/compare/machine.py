@@ -47,10 +47,10 @@ def package_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def first_version(command: Sequence[str]) -> str:
-    """The first thing like 1.2.3 in what a program prints; "unknown" if it cannot be asked."""
+    """The first thing like 1.2.3 in what a program prints; nothing if it cannot be asked."""
     try:
         output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     except OSError:
-        return "unknown"
+        return ""
     found = re.search(r"\d+(\.\d+)+", output)
-    return found[0] if found else "unknown"
+    return found[0] if found else ""

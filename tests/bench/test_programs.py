@@ -1,4 +1,4 @@
-"""bench/ping and the servers in C do what the comparisons take them to do; and one comparison is run whole."""
+"""bench/ping and the servers in C do what the comparisons need; and one comparison is run whole."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ def run_ping(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_same_request_to_an_echo_and_to_cohab(stack: ExitStack) -> None:
     raw = start(stack, "raw_echo", workers=2)
+    several = directory(stack) / "s"
+    Process(stack, [PROGRAMS / "raw_echo", several, "1", "2"]).wait_for_socket(several)
     _, cohab = start_cohabd(stack, engine("echo"), 2)
-    for path, options in ((raw, ["--raw"]), (cohab, [])):
-        answer = ping(path, "--connections", "2", "--calls", "5", "--payload", "3000000", "--latencies", *options)
+    for path, options in ((raw, ["--raw"]), (several, ["--raw"]), (cohab, [])):
+        answer = ping(
+            path, "--connections", "2", "--calls", "5", "--payload", "3000000", "--latencies", *options
+        )
         assert answer["calls"] == len(answer["latencies"]) == 10
         latency = answer["latency"]
         assert latency["min"] <= latency["p50"] <= latency["p99"] <= latency["max"]
@@ -62,7 +66,9 @@ def test_a_schedule_says_when_and_over_which_connection(stack: ExitStack) -> Non
     answer = ping(path, *options, schedule=schedule)
     assert answer["calls"] == 3
     assert answer["seconds"] >= 0.11  # both calls of connection 1, one after the other
-    assert answer["latencies"][2] >= 0.05  # the last waited for the one before it, and counts from its own time
+    assert (
+        answer["latencies"][2] >= 0.05
+    )  # the last waited for the one before it, and counts from its own time
 
 
 @pytest.mark.parametrize(
@@ -82,8 +88,13 @@ def test_ping_says_what_is_wrong(arguments: tuple[str, ...], status: int, says: 
 
 def test_a_schedule_with_a_mistake_is_refused() -> None:
     command = [PROGRAMS / "ping", "--schedule", "s"]
-    for schedule, says in (("0.1 7\n", "a connection of the schedule"), ("soon 0\n", "a line of the schedule")):
-        result = subprocess.run(command, input=schedule, capture_output=True, text=True, timeout=30, check=False)
+    for schedule, says in (
+        ("0.1 7\n", "a connection of the schedule"),
+        ("soon 0\n", "a line of the schedule"),
+    ):
+        result = subprocess.run(
+            command, input=schedule, capture_output=True, text=True, timeout=30, check=False
+        )
         assert result.returncode == 1
         assert says in result.stderr
 

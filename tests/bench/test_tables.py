@@ -48,7 +48,9 @@ def test_markdown_aligns_figures_to_the_right() -> None:
 
 
 def result() -> Result:
-    found = Result([Column("p50", "p50", tables.duration), Column("p99", "p99", tables.duration)], sort_by="p50")
+    found = Result(
+        [Column("p50", "p50", tables.duration), Column("p99", "p99", tables.duration)], sort_by="p50"
+    )
     found.against = ("cohab", "p50")
     found.rounds = {
         "slow": [{"p50": 0.004, "p99": 0.005, "calls": 99.0}],
@@ -68,7 +70,9 @@ def test_rows_are_sorted_compared_and_without_percentiles_of_a_few_calls() -> No
 
 def test_the_page_names_what_was_missed_and_who_was_skipped() -> None:
     scenario = Scenario("s", "A title", "How it is done.", lambda _: result())
-    machine = dict.fromkeys(["date", "cores", "cpu", "memory", "kernel", "huge pages", "rounds", "load before"], "?")
+    machine = dict.fromkeys(
+        ["date", "cores", "cpu", "memory", "kernel", "huge pages", "rounds", "load before"], "?"
+    )
     page = report.markdown({scenario: result()}, machine, {"cohab": "1.0"})
     assert "### Targets: 1 of 2 met" in page
     assert "| speed | at most 1.15 x | 1.200 x | 1 to 1.4 | MISSED |" in page

@@ -72,6 +72,7 @@ def lone_calls(path: Path) -> list[float]:
 def run_queue(bench: Bench) -> Result:
     columns = [Column(name, name, duration) for name in ("p50", "p99", "max")]
     result = Result([*columns, Column("calls/s", "rate", rate)])
+    options = ["--sleep", str(SLEEP), "--connections", str(SLEEP_CONNECTIONS), "--schedule", "--warmup", "1"]
     arrivals: dict[int, Arrivals] = {}
     with ExitStack() as stack:
         systems = start_systems(stack, SLEEP_WORKERS)
@@ -85,18 +86,8 @@ def run_queue(bench: Bench) -> Result:
         def measure(system: System | None, number: int) -> Figures:
             if system is None:
                 return arrivals_of(number).figures
-            options = [
-                "--sleep",
-                str(SLEEP),
-                "--connections",
-                str(SLEEP_CONNECTIONS),
-                "--schedule",
-                "--warmup",
-                "1",
-            ]
-            return ping_figures(
-                ping(system.path, *options, *system.options, schedule=arrivals_of(number).schedule)
-            )
+            schedule = arrivals_of(number).schedule
+            return ping_figures(ping(system.path, *options, *system.options, schedule=schedule))
 
         connected = {
             COHAB: systems[COHAB],

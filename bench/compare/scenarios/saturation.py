@@ -47,7 +47,8 @@ def run(bench: Bench) -> Result:
     with ExitStack() as stack:
         _, ours = start_cohabd(stack, engine("echo"), WORKERS)
         raw = directory(stack) / "s"
-        Process(stack, [PROGRAMS / "raw_echo", raw, str(CONNECTIONS)]).wait_for_socket(raw)
+        command: list[str | Path] = [PROGRAMS / "raw_echo", raw, str(WORKERS), str(CONNECTIONS // WORKERS)]
+        Process(stack, command).wait_for_socket(raw)
         seconds = bench.seconds(1.5)
         servers: dict[str, tuple[Path, list[str]]] = {RAW: (raw, ["--echo"]), OURS: (ours, [])}
         bench.take_turns(servers, lambda server, _: generate(server[0], seconds, *server[1]), result)
@@ -61,8 +62,8 @@ SCENARIOS = [
     Scenario(
         "saturation",
         f"Saturation: {CONNECTIONS} connections, {WORKERS} workers, echo of {PAYLOAD} bytes",
-        "`cohab bench` loads both. The raw echo accepts once: a blocking process for each connection, which "
-        "does one recv() and one send() a call.",
+        f"`cohab bench` loads both. The raw echo accepts once: {CONNECTIONS // WORKERS} connections stay "
+        f"with each of its {WORKERS} processes, which do epoll_wait(), recv() and send().",
         run,
     )
 ]
