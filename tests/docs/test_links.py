@@ -8,7 +8,7 @@ import pytest
 from docs_blocks import DOCS, anchors_of, read_page
 
 
-@pytest.mark.parametrize("page", ["protocol.md", "engine.md", "bench.md", "loadtest.md"])
+@pytest.mark.parametrize("page", ["protocol.md", "engine.md", "bench.md", "loadtest.md", "performance.md"])
 def test_links(page: str) -> None:
     text = re.sub(r"^```.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)\s]+)\)", text)

@@ -109,7 +109,7 @@ def interrupted(process: subprocess.Popen[str], exit_code: int = 0) -> dict[str,
 @contextmanager
 def raw_echo(directory: Path) -> Iterator[str]:
     path = str(directory / "raw")
-    with subprocess.Popen([str(RAW_ECHO), path]) as process:
+    with subprocess.Popen([str(RAW_ECHO), path, "4"]) as process:  # a process for each connection
         try:
             wait_until(lambda: can_connect(path), what="raw_echo listens")
             yield path
