@@ -57,8 +57,13 @@ void response_reset(struct response *response)
 {
     response->size = ENVELOPE_RESULT_HEADER;
     response->trouble = RESPONSE_FINE;
+}
+
+void response_trim(struct response *response)
+{
     if (response->capacity <= CAPACITY_KEPT)
         return;
+    response_reset(response);
     unsigned char *bytes = realloc(response->bytes, CAPACITY_INITIAL);
     if (!bytes)
         return;

@@ -23,8 +23,10 @@ struct response {
 
 /* limit: the largest body. -1 without memory. */
 int response_init(struct response *response, uint32_t max_frame);
-/* An empty result; gives back memory that an unusually large one took. */
+/* An empty result. */
 void response_reset(struct response *response);
+/* The same, and gives back memory that an unusually large result took. */
+void response_trim(struct response *response);
 /* The bytes packed so far. */
 size_t response_result_size(const struct response *response);
 const unsigned char *response_result(const struct response *response);

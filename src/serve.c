@@ -19,8 +19,8 @@
  * it. */
 #define FRAME_TIMEOUTS 20u
 #define SLOWEST        (64u << 10)
-/* A buffer that held more than this gives the pages behind it back. */
-#define BUFFER_KEPT (1u << 20)
+/* What a worker keeps in any case, of the request buffer and for a response. */
+#define LARGE (1u << 20)
 
 size_t serve_buffer_size(uint32_t max_frame)
 {
@@ -46,11 +46,16 @@ int serve_init(struct server *server, struct row *row, unsigned char *buffer, co
 
 /* --- receiving --- */
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static void note_received(struct server *server, size_t received)
 {
     server->received = received;
-    if (received > server->touched)
-        server->touched = received;
+    server->touched = larger(received, server->touched);
+    server->largest = larger(received, server->largest);
 }
 
 /* What the row says of the buffer. The kernel counts what the next receive brings on top of it. */
@@ -161,6 +166,7 @@ static enum serve_outcome send_frame(struct server *server, int connection, bool
     struct row *row = server->row;
     const unsigned char *frame = server->response.bytes;
     size_t size = server->response.size;
+    server->largest = larger(size, server->largest);
     uint32_t state = atomic_load_explicit(&row->state, memory_order_relaxed);
     record_response(row, state, last ? ROW_SIZE_UNKNOWN : size);
     serve_set_state(server, ROW_WRITING);
@@ -412,12 +418,20 @@ enum serve_outcome serve_connection(struct server *server, int connection)
 
 /* --- the next claim --- */
 
-static void trim_buffer(struct server *server)
+/* Memory that a large frame took is given back, but not between one and the next: to take it again costs more
+ * than the rest of the call. */
+static void trim(struct server *server)
 {
-    if (server->touched <= BUFFER_KEPT)
+    bool large = server->largest > LARGE, keeps = large && server->was_large;
+    server->largest = 0;
+    server->was_large = large;
+    if (keeps)
+        return;
+    response_trim(&server->response);
+    if (server->touched <= LARGE)
         return;
     /* Where the kernel refuses, the memory merely stays. */
-    (void)madvise(server->buffer + BUFFER_KEPT, server->buffer_size - BUFFER_KEPT, MADV_REMOVE);
+    (void)madvise(server->buffer + LARGE, server->buffer_size - LARGE, MADV_REMOVE);
     server->touched = 0;
 }
 
@@ -425,7 +439,7 @@ static void trim_buffer(struct server *server)
 void serve_ready(struct server *server)
 {
     struct row *row = server->row;
-    trim_buffer(server);
+    trim(server);
     response_reset(&server->response);
     __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)), ROW_NO_CLAIM,
                      __ATOMIC_RELEASE);

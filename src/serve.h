@@ -25,6 +25,8 @@ struct server {
     uint64_t request; /* number of the last request */
     size_t received;  /* bytes in the buffer */
     size_t touched;   /* most bytes that the buffer held since it was last trimmed */
+    size_t largest;   /* request or response of this claim */
+    bool was_large;   /* the claim before this one: over LARGE */
 };
 
 /* Size of the request buffer for a largest body. */

@@ -118,6 +118,12 @@ def private_memory(pid: int) -> int:
     raise AssertionError(f"no RssAnon of process {pid}")
 
 
+def resident_memory(pid: int) -> int:
+    """Anonymous and shared memory of the process in bytes: what it has for itself and its request buffer."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
 def huge_pages(pid: int) -> int:
     """Anonymous memory of the process that lies on huge pages, in bytes."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

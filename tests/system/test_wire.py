@@ -16,7 +16,7 @@ import msgpack
 import pytest
 from conftest import StartServer
 from harness import Gate, Server
-from processes import children_of, state_of, wait_until
+from processes import children_of, resident_memory, state_of, wait_until
 from wire import HEADER, Raw, deadline_in, frame, pack, request
 
 BLOB_PERIOD = 251
@@ -510,6 +510,22 @@ def test_connections_that_end_while_the_master_is_stopped(start: StartServer) ->
     server.send_signal(signal.SIGCONT)
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="all are closed")
     assert_serves(server)
+
+
+@pytest.mark.parametrize(("large", "small"), [(1, 0), (3, 1)])
+def test_memory_of_large_frames_is_given_back(start: StartServer, large: int, small: int) -> None:
+    """At once after one that stands alone; with the next small one after several in a row."""
+    server = start("echo", workers=1)
+    (worker,) = server.workers()
+    client = server.client()
+    client.call("echo", 1)
+    before = resident_memory(worker)
+    for _ in range(large):
+        assert len(client.call("echo", b"x" * (32 << 20))) == 32 << 20
+    for _ in range(small):
+        client.call("echo", 1)
+    server.wait_all_idle()
+    wait_until(lambda: resident_memory(worker) < before + (4 << 20), what="the memory is given back")
 
 
 # ---- clients that would keep a worker

@@ -232,11 +232,13 @@ static void test_memory_is_given_back(void **state)
     assert_int_equal(pack_blob(&response, 9 * MIB), 0);
     assert_true(response.capacity > 9 * MIB);
     response_reset(&response);
+    assert_true(response.capacity > 9 * MIB);
+    response_trim(&response);
     assert_int_equal(response.capacity, at_first);
 
     assert_int_equal(pack_blob(&response, MIB / 2), 0);
     size_t kept = response.capacity;
-    response_reset(&response);
+    response_trim(&response);
     assert_int_equal(response.capacity, kept);
     free(response.bytes);
 }
@@ -248,7 +250,7 @@ static void test_memory_that_cannot_be_given_back_is_used(void **state)
     make(&response, 16 * MIB);
     assert_int_equal(pack_blob(&response, 9 * MIB), 0);
     no_memory = true;
-    response_reset(&response);
+    response_trim(&response);
     no_memory = false;
     assert_int_equal(response.trouble, RESPONSE_FINE);
     assert_int_equal(pack_blob(&response, 9 * MIB), 0);
