@@ -69,18 +69,24 @@ class RawC(FromC):
         self._path = start_raw_echo(self, load)
 
 
+def variant(workers: int | None, spin_us: int) -> str:
+    """What a peer's name says of how it differs from cohab as it is."""
+    return (f", {workers} workers" if workers else "") + (f", --spin-us {spin_us}" if spin_us else "")
+
+
 class CohabC(FromC):
     name = "cohab, C"
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, spin_us: int = 0) -> None:
         """`workers` instead of the load's."""
         super().__init__()
         self._workers = workers
-        if workers:
-            self.name = f"cohab, C, {workers} workers"
+        self._spin_us = spin_us
+        self.name += variant(workers, spin_us)
 
     def start(self, load: Load) -> None:
-        _, self._path = start_cohabd(self._stack, engine("echo"), self._workers or load.workers)
+        options = ["--spin-us", str(self._spin_us)]
+        _, self._path = start_cohabd(self._stack, engine("echo"), self._workers or load.workers, *options)
 
 
 class RawPython(Peer):
@@ -132,13 +138,13 @@ class CohabPython(Peer):
 
     name = "cohab"
 
-    def __init__(self, engine_name: str = "echo", workers: int | None = None) -> None:
+    def __init__(self, engine_name: str = "echo", workers: int | None = None, spin_us: int = 0) -> None:
         """`workers` instead of the load's."""
         super().__init__()
         self._engine = engine(engine_name)
         self._workers = workers
-        if workers:
-            self.name = f"cohab, {workers} workers"
+        self._spin_us = spin_us
+        self.name += variant(workers, spin_us)
 
     def start(self, load: Load) -> None:
         pool = cohab.Pool(
@@ -146,6 +152,7 @@ class CohabPython(Peer):
             workers=self._workers or load.workers,
             cohabd=str(COHABD),
             timeout=load.timeout,
+            spin_us=self._spin_us,
             log_level="error",
         )
         self.client = self._stack.enter_context(closing(pool))

@@ -18,6 +18,7 @@ COLUMNS = [
     Column("p99", "p99", duration),
     Column("calls/s", "rate", rate),
 ]
+SPIN_US = 50
 FASTER_THAN = {
     "requests to C++ HTTP": 15,
     "gRPC (Python server)": 7,
@@ -60,6 +61,8 @@ def run_pinned(bench: Bench, client_core: int, server_core: int, where: str) -> 
         )
         return result
     peers = [RawC(), CohabC(), CohabC(2), RawPython(), CohabPython(), CohabPython(workers=2)]
+    if client_core != server_core:  # there is a core to spare
+        peers += [CohabC(spin_us=SPIN_US), CohabPython(spin_us=SPIN_US)]
     with ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, cores)
         os.sched_setaffinity(0, {server_core})
@@ -68,7 +71,7 @@ def run_pinned(bench: Bench, client_core: int, server_core: int, where: str) -> 
         bench.take_turns(opened, lambda peer, _: peer.measure(load, bench.seconds(0.12)), result, slices=4)
     limits = [("cohab, C", RawC.name, 1.15), ("cohab", RawPython.name, 1.25)]
     for name, raw, limit in limits:
-        for ours in (name, f"{name}, 2 workers"):
+        for ours in (name, f"{name}, 2 workers", f"{name}, --spin-us {SPIN_US}"):
             if result.has(ours, raw):
                 measured = ratio(result.rounds[ours], result.rounds[raw], "p50")
                 result.checks.append(Check(f"small call, {where}, p50, {ours} / {raw}", measured, limit))

@@ -50,6 +50,7 @@ class Pool(Client):
         max_timeout: float | None = None,
         kill_grace: float | None = None,
         io_timeout: float | None = None,
+        spin_us: int | None = None,
         stop_timeout: float | None = None,
         log_level: str | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class Pool(Client):
                 "--max-timeout": max_timeout,
                 "--kill-grace": kill_grace,
                 "--io-timeout": io_timeout,
+                "--spin-us": spin_us,
                 "--stop-timeout": stop_timeout,
                 "--log-level": log_level,
             }
