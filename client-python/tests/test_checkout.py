@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import gc
+import linecache
+import sys
 import threading
+from queue import SimpleQueue
 from time import monotonic_ns
+from types import FrameType
+from typing import Any, Callable
 
 import pytest
 
+from cohab import checkout as checkout_module
 from cohab.checkout import Checkout, CheckoutClosed
 from fakes import PATIENCE_S, wait_until
 
@@ -119,21 +126,91 @@ def test_close_wakes_those_who_wait_and_closes_what_comes_back() -> None:
         checkout.take(soon())
 
 
-def test_a_waiter_that_is_interrupted_leaves_the_queue_and_gives_back(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_waiter_that_is_interrupted_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    checkout = Checkout(Thing, 1)
+    """What it was given may be new, so nobody else must find it among those that can be used."""
+    checkout = Checkout(Thing, limit)
     thing = taken(checkout)
 
-    def interrupted(self: threading.Event, timeout: float | None = None) -> bool:
-        checkout.put(thing)  # it is given to the waiter, just before the interrupt
-        raise KeyboardInterrupt
+    class Interrupted(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            checkout.put(thing)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    monkeypatch.setattr("cohab.checkout.SimpleQueue", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         checkout.take(soon())
     assert not checkout._waiters
-    assert checkout.take_idle() is thing
+    assert checkout.counts()[1] == 0, "the waiter's thing still counts"
+    monkeypatch.undo()
+    assert taken(checkout) is not None
+
+
+def interrupt_at(number: int, action: Callable[[], None]) -> bool:
+    """Run `action`, interrupted at the n-th line of the module under test; False if it has fewer lines.
+
+    Not at a `with`: a tracer can raise before its lock is released, a signal handler cannot.
+    """
+    lines = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != checkout_module.__file__:
+            return None
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event != "line" or text.strip().startswith("with "):
+            return trace
+        lines += 1
+        if lines == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("give_back", ["put", "discard"])
+def test_an_interrupt_does_not_keep_a_waiter_waiting(monkeypatch: pytest.MonkeyPatch, give_back: str) -> None:
+    monkeypatch.setattr(checkout_module, "LOOK_AGAIN_S", 0.01, raising=False)
+    number = 0
+    interrupted = True
+    while interrupted:
+        number += 1
+        checkout = Checkout(Thing, 1)
+        things = [taken(checkout)]
+        waiting = Taker(checkout).begin()
+        interrupted = interrupt_at(number, lambda: getattr(checkout, give_back)(things.pop()))  # noqa: B023
+        things.clear()
+        gc.collect()  # what the interrupt has lost counts for as long as its traceback refers to it
+        assert waiting.finish().thing is not None, f"interrupted at line {number}"
+    assert number > 5
+
+
+def test_a_signal_handler_may_take_and_give_back() -> None:
+    """It runs between any two instructions, also of the thread that holds the lock."""
+    used: list[Thing] = []
+
+    def make() -> Thing:
+        if not used:
+            used.append(Thing())
+            used.append(taken(checkout))
+            checkout.put(used[1])
+        return Thing()
+
+    checkout = Checkout(make, 3)
+    thread = threading.Thread(target=lambda: used.append(taken(checkout)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert len(used) == 3
 
 
 def test_nobody_starves_and_the_limit_holds_under_load() -> None:

@@ -11,8 +11,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic_ns
 from typing import Callable, Generic, Protocol, TypeVar
+
+# What an exception in a signal handler (Ctrl-C) can keep from a waiter, it finds itself after this time.
+LOOK_AGAIN_S = 0.5
 
 
 class Closeable(Protocol):
@@ -26,25 +31,18 @@ class CheckoutClosed(Exception):
     """Raised by `take` after `close`."""
 
 
-class _Waiter(Generic[Item]):
-    __slots__ = ("item", "ready")
-
-    def __init__(self) -> None:
-        self.item: Item | None = None
-        self.ready = threading.Event()
-
-
 class Checkout(Generic[Item]):
-    """Hands out at most `limit` items that `make` creates. Safe for use by many threads."""
+    """Hands out at most `limit` items that `make` creates. For many threads, and signal handlers too."""
 
     def __init__(self, make: Callable[[], Item], limit: int) -> None:
         self._make = make
         self._limit = limit
         self._idle: deque[Item] = deque()
-        self._waiters: deque[_Waiter[Item]] = deque()
+        # To each is given an item, or None when there will be none any more.
+        self._waiters: deque[SimpleQueue[Item | None]] = deque()
         # Weak, so that an item lost to an exception between two instructions does not count for ever.
         self._items: weakref.WeakSet[Item] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
 
     def take_idle(self) -> Item | None:
@@ -59,28 +57,36 @@ class Checkout(Generic[Item]):
 
         Returns None when the time is over. Raises CheckoutClosed.
         """
-        waiter: _Waiter[Item] = _Waiter()
+        waiter: SimpleQueue[Item | None] = SimpleQueue()
         try:
             with self._lock:
                 self._waiters.append(waiter)
-            self._serve_waiters()
-            waiter.ready.wait(max(0.0, (deadline_ns - monotonic_ns()) / 1e9))
-        except BaseException:
-            item = self._leave(waiter)
-            if item is not None:
-                self.put(item)
-            raise
-        item = self._leave(waiter)
+            item = self._wait(waiter, deadline_ns)
+        finally:
+            self._leave(waiter)
         if item is None and self._closed:
             raise CheckoutClosed
         return item
 
-    def _leave(self, waiter: _Waiter[Item]) -> Item | None:
-        """Take the waiter out of the queue and return what it was given."""
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            return waiter.item
+    def _wait(self, waiter: SimpleQueue[Item | None], deadline_ns: int) -> Item | None:
+        while True:
+            self._serve_waiters()
+            left_s = max(0.0, (deadline_ns - monotonic_ns()) / 1e9)
+            try:
+                return waiter.get(timeout=min(left_s, LOOK_AGAIN_S))
+            except Empty:
+                if left_s <= LOOK_AGAIN_S:
+                    return None
+
+    def _leave(self, waiter: SimpleQueue[Item | None]) -> None:
+        """Take the waiter out of the queue and close what it was given too late or twice."""
+        with self._lock, suppress(ValueError):
+            self._waiters.remove(waiter)
+        with suppress(Empty):
+            while True:
+                item = waiter.get_nowait()
+                if item is not None:
+                    self.discard(item)
 
     def put(self, item: Item) -> None:
         """Give back an item that another caller can use."""
@@ -108,12 +114,8 @@ class Checkout(Generic[Item]):
 
     def close(self) -> None:
         """Close what is idle now and the rest as it is given back; callers that wait fail."""
-        with self._lock:
-            self._closed = True
-            waiters = list(self._waiters)
-            self._waiters.clear()
-        for waiter in waiters:
-            waiter.ready.set()
+        self._closed = True
+        self._serve_waiters()
         self.drop_idle()
 
     def abandon(self) -> None:
@@ -127,18 +129,25 @@ class Checkout(Generic[Item]):
         return idle, max(0, len(self._items) - idle)
 
     def _serve_waiters(self) -> None:
-        """Hand what can be had to those who have waited longest."""
+        """Hand what can be had to those who have waited longest; once closed, tell all that it is over.
+
+        Between any two instructions a signal handler may do all of this itself, or raise. So a waiter leaves
+        the queue only when it has been given something; what it is given twice it gives back.
+        """
         with self._lock:
-            while self._waiters and not self._closed:
-                item = self._idle_or_new()
-                if item is None:
+            while (waiter := self._first_waiter()) is not None:
+                item = None if self._closed else self._idle_or_new()
+                if item is None and not self._closed:
                     return
-                waiter = self._waiters.popleft()
-                waiter.item = item
-                waiter.ready.set()
-            if self._closed:
-                for waiter in self._waiters:
-                    waiter.ready.set()
+                waiter.put(item)
+                with suppress(ValueError):
+                    self._waiters.remove(waiter)
+
+    def _first_waiter(self) -> SimpleQueue[Item | None] | None:
+        try:
+            return self._waiters[0]
+        except IndexError:
+            return None
 
     def _idle_or_new(self) -> Item | None:
         item = self.take_idle()
