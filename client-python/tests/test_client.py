@@ -197,8 +197,6 @@ def test_deadline_covers_waiting_for_a_connection(start_server: StartServer, con
     holder.join(PATIENCE_S)
     (deadline_ns,) = outcome[0]
     assert deadline_ns < opened_ns + 15_000_000_000, "the wait was not counted"
-    (connection,) = client._connections._idle
-    assert connection._wait_us < 16_000_000, "waiting for the reply does not begin anew"
     assert server.accepted == 1
 
 

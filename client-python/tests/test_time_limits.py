@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from time import monotonic_ns
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -111,28 +113,34 @@ def test_server_answers_for_itself_within_the_margin(start_server: StartServer, 
     assert server.accepted == 1
 
 
-def time_limits(sock: socket.socket) -> list[tuple[int, int]]:
-    return [
-        struct.unpack("@ll", sock.getsockopt(socket.SOL_SOCKET, option, 16))
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
-    ]
-
-
 def only_socket(client: cohab.Client) -> socket.socket:
     (connection,) = client._connections._idle
     assert connection._sock is not None
     return connection._sock
 
 
+def receive_limit_s(sock: socket.socket) -> float:
+    seconds, us = struct.unpack("@ll", sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+    return float(seconds + us / 1e6)
+
+
 class CountingSocket(socket.socket):
-    options_set = 0
+    calls: ClassVar[list[tuple[int, str]]] = []
 
     def setsockopt(self, *args: Any) -> None:
-        CountingSocket.options_set += 1
+        self.calls.append((self.fileno(), "setsockopt"))
         super().setsockopt(*args)
 
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.calls.append((self.fileno(), "send"))
+        return super().send(data, flags)
 
-def test_time_limits_are_socket_options_and_set_only_on_change(
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.calls.append((self.fileno(), "recv"))
+        return super().recv(size, flags)
+
+
+def test_a_small_call_is_one_send_and_one_receive(
     start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start_server()
@@ -140,15 +148,104 @@ def test_time_limits_are_socket_options_and_set_only_on_change(
     monkeypatch.setattr(socket, "socket", CountingSocket)
     client = connect(timeout=7.0)
     client.call("echo")
-    client.call("echo")
     assert only_socket(client).gettimeout() is None
-    assert time_limits(only_socket(client)) == [(7, 0), (7, 0)]
-    CountingSocket.options_set = 0
+    assert receive_limit_s(only_socket(client)) == pytest.approx(0.1)
+    monkeypatch.setattr("cohab.connection.select", None)
+    CountingSocket.calls.clear()
     client.call("echo")
-    client.call("echo", timeout=7.0)
-    assert CountingSocket.options_set == 0
     client.call("echo", timeout=1.5)
-    assert time_limits(only_socket(client)) == [(1, 500_000), (1, 500_000)]
+    own = only_socket(client).fileno()
+    assert [name for fd, name in CountingSocket.calls if fd == own] == ["send", "recv"] * 2
+
+
+@pytest.fixture
+def signals() -> Iterator[list[int]]:
+    """A signal every 0.15 s, each an element of the list; a test that 40 do not end fails."""
+    ticks: list[int] = []
+
+    def tick(*_: Any) -> None:
+        ticks.append(1)
+        assert len(ticks) != 40, "the time limit begins anew with each signal"
+
+    previous = signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, 0.15, 0.15)
+    yield ticks
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("received", [0, 2, 100])
+def test_signals_do_not_prolong_waiting_for_a_reply(
+    start_server: StartServer, connect: Connect, signals: list[int], received: int
+) -> None:
+    def stops(connection: ServerConnection) -> None:
+        data = frame([1, connection.expect_request().msgid, None, "long" * 100])
+        connection.sock.sendall(data[:received])
+        connection.expect_close()
+
+    start_server(stops)
+    with pytest.raises(cohab.DeadlineExceeded, match="no reply"):
+        connect(timeout=0.3, reply_margin=0.1).call("echo")
+    assert signals
+
+
+def test_signals_do_not_prolong_sending(
+    start_server: StartServer, connect: Connect, signals: list[int]
+) -> None:
+    released = threading.Event()
+    start_server(lambda connection: wait_for(released, "the client gives up"))
+    with pytest.raises(cohab.DeadlineExceeded):
+        connect(timeout=0.3).call("echo", BIG)
+    released.set()
+    assert signals
+
+
+def test_a_server_that_reads_slowly_does_not_prolong_sending(
+    start_server: StartServer, connect: Connect
+) -> None:
+    read: list[int] = []
+
+    def slow(connection: ServerConnection) -> None:
+        while data := connection.sock.recv(32 * 1024):
+            read.append(len(data))
+            released.wait(0.05)
+
+    released = threading.Event()
+    start_server(slow)
+    with pytest.raises(cohab.DeadlineExceeded):
+        connect(timeout=0.2).call("echo", BIG)
+    assert sum(read) < len(BIG) // 2, "the time limit begins anew with each piece"
+    released.set()
+
+
+def test_default_timeout_of_the_process_means_nothing(start_server: StartServer, connect: Connect) -> None:
+    def late(connection: ServerConnection) -> None:
+        request = connection.expect_request()
+        released.wait(0.2)
+        connection.reply(request, "late")
+
+    released = threading.Event()
+    start_server(late)
+    socket.setdefaulttimeout(0.01)
+    try:
+        client = connect(timeout=PATIENCE_S)
+        assert client.call("echo") == "late"
+        assert only_socket(client).gettimeout() is None
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_shortest_time_limit_is_one(start_server: StartServer, connect: Connect) -> None:
+    def silent(connection: ServerConnection) -> None:
+        connection.reply(connection.expect_request(), 1)
+        connection.expect_request()
+        connection.expect_close()
+
+    start_server(silent)
+    client = connect(timeout=1e-7, reply_margin=0.05)
+    client.call("echo", timeout=PATIENCE_S)
+    with pytest.raises(cohab.DeadlineExceeded):
+        client.call("echo")
 
 
 class GreenSocket(socket.socket):
@@ -163,8 +260,8 @@ def test_settimeout_is_used_where_the_socket_class_was_replaced(
     client = connect(timeout=7.0)
     client.call("echo")
     client.call("echo")
-    assert only_socket(client).gettimeout() == 7.0
-    assert time_limits(only_socket(client)) == [(0, 0), (0, 0)]
+    assert 6.0 < (only_socket(client).gettimeout() or 0.0) <= 7.0
+    assert receive_limit_s(only_socket(client)) == 0
     connection = client._connections.take_idle()
     silent = connect(timeout=0.05, reply_margin=0.05)
     with pytest.raises(cohab.DeadlineExceeded, match="no reply"):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Union
 
 from .checkout import Checkout, CheckoutClosed
-from .connection import Connection, StaleConnection
+from .connection import Connection, StaleConnection, first_wait_us
 from .errors import DeadlineExceeded, Error, InvalidArgument, Unavailable
 from .forks import tell_after_fork
 from .ordered_map import ordered_map
@@ -52,9 +52,9 @@ class Client:
         """See `cohab.connect`."""
         self.path = _socket_path(path)
         self._timeout_ns = _positive_ns("timeout", timeout)
+        self._wait_us = first_wait_us(self._timeout_ns)
         self._connect_timeout_ns = _positive_ns("connect_timeout", connect_timeout)
         self._margin_ns = _positive_ns("reply_margin", reply_margin)
-        self._wait_us = self._timeout_ns // 1000
         self._max_connections = _positive_int("max_connections", max_connections)
         self._max_frame = _positive_int("max_frame", max_frame)
         self._closed = False
@@ -74,7 +74,7 @@ class Client:
             timeout_ns, wait_us = self._timeout_ns, self._wait_us
         else:
             timeout_ns = _call_timeout_ns(method, timeout)
-            wait_us = max(1, timeout_ns // 1000)
+            wait_us = first_wait_us(timeout_ns)
         deadline_ns = monotonic_ns() + timeout_ns
         if getpid() != self._pid:
             self.after_fork_in_child()
@@ -84,7 +84,7 @@ class Client:
                 connection = connections.take_idle()
                 if connection is None:
                     connection = self._obtain(connections, deadline_ns)
-                    wait_us = max(1, (deadline_ns - monotonic_ns()) // 1000)
+                    wait_us = first_wait_us(deadline_ns - monotonic_ns())
                 try:
                     error, result = connection.request(method, params, deadline_ns, wait_us)
                     break

@@ -1,7 +1,9 @@
 """One connection: one request at a time on a blocking Unix socket.
 
-Waiting is limited by SO_RCVTIMEO and SO_SNDTIMEO, because `settimeout` costs a poll(2) for every send and
-receive. Only where gevent (or the like) has replaced the socket class is `settimeout` used.
+A reply that comes soon costs one send(2) and one recv(2), which SO_RCVTIMEO limits to a moment. Whatever
+takes longer is waited for with poll(2): after a signal Python repeats that with the time that is left, but a
+recv(2) or send(2) with its whole time limit. Only where gevent has replaced the socket class is `settimeout`
+used.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import select
 import socket
 import struct
 import sys
@@ -36,8 +39,12 @@ logger = logging.getLogger("cohab")
 RECEIVE_SIZE = 64 * 1024
 CONNECT_RETRY_S = 0.005
 
+# How long a recv(2) waits before poll(2) does. Only signals that never leave so much time between them could
+# make a call last. A shorter limit is not free: a kernel timer that is due soon slows each call by some 5 %.
+LONGEST_FIRST_WAIT_US = 100_000
+
 # An application may have set SIGPIPE to its default; a server that went away must not kill it.
-_SEND_FLAGS = socket.MSG_NOSIGNAL
+_SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 _TIMED_OUT = (BlockingIOError, socket.timeout)
 
 
@@ -78,7 +85,7 @@ class Connection:
         self._encoder = Encoder(max_frame)
         self._sock: socket.socket | None = None
         self._patched = False
-        self._wait_us = -1
+        self._wait_us = 0
         self._msgid = 0
         self._deadline_ns = 0
         self._frame_sent = False
@@ -102,6 +109,7 @@ class Connection:
         try:
             self._sock = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._patched = type(sock).__module__ != "socket"
+            sock.settimeout(None)  # socket.setdefaulttimeout() is for others
             while not self._try_connect(sock, limit_ns):
                 if monotonic_ns() < limit_ns:
                     time.sleep(CONNECT_RETRY_S)
@@ -127,7 +135,11 @@ class Connection:
 
     def _try_connect(self, sock: socket.socket, limit_ns: int) -> bool:
         """Try once; False if there was no room in the server's backlog."""
-        self._limit_wait(max(1, (limit_ns - monotonic_ns()) // 1000))
+        left_us = max(1, (limit_ns - monotonic_ns()) // 1000)
+        if self._patched:
+            sock.settimeout(left_us / 1e6)
+        else:
+            _set_time_limit(sock, socket.SO_SNDTIMEO, left_us)
         try:
             sock.connect(self._path)
             # A signal handler that runs while connect() waits makes Python report a success that is none.
@@ -147,8 +159,9 @@ class Connection:
     ) -> tuple[ErrorMap | None, Any]:
         """Send one request and return (error map or None, result) of its response.
 
-        `wait_us` is the time from now to the deadline. Whatever is raised, `usable` tells
-        whether the connection can be used again: it can only if nothing was sent, or the reply was read.
+        `wait_us` is `first_wait_us` of the time from now to the deadline.
+        Whatever is raised, `usable` tells whether the connection can be used again: it can only if nothing
+        was sent, or the reply was read.
         """
         self._msgid = msgid = (self._msgid + 1) & 0xFFFFFFFF
         frame = self._encoder.request(msgid, method, params, deadline_ns)
@@ -156,8 +169,11 @@ class Connection:
         assert sock is not None
         self.usable = self._frame_sent = False
         self._deadline_ns = deadline_ns
-        if wait_us != self._wait_us:
-            self._limit_wait(wait_us)
+        if self._patched:
+            self._wait_for(select.POLLOUT)
+        elif wait_us != self._wait_us:
+            _set_time_limit(sock, socket.SO_RCVTIMEO, wait_us)
+            self._wait_us = wait_us
 
         if isinstance(frame, bytes):
             try:
@@ -170,6 +186,8 @@ class Connection:
         else:
             self._send_large(sock, frame, msgid)
         self._frame_sent = True
+        if self._patched:
+            self._wait_for(select.POLLIN)
 
         try:
             data = sock.recv(RECEIVE_SIZE)
@@ -205,12 +223,11 @@ class Connection:
             sent += count
             parts = _after(parts, count)
             if parts:
-                self._limit_wait(self._wait_left_us())
+                self._wait_for(select.POLLOUT)
 
     def _send_failed(self, exc: OSError, sent: int, msgid: int) -> None:
-        """Return if it was only the time limit of one system call; raise what has happened otherwise."""
+        """Return if there was no room in the socket only; raise what has happened otherwise."""
         if isinstance(exc, _TIMED_OUT):
-            self._limit_wait(self._wait_left_us())
             return
         if sent == 0 and self._has_served:
             raise StaleConnection from exc
@@ -250,7 +267,7 @@ class Connection:
     def _until_done(self, receive: Callable[..., Any], *args: Any) -> Any:
         """Call `receive` until it returns something, the connection ends, or the time is over."""
         while True:
-            self._limit_wait(self._wait_left_us())
+            self._wait_for(select.POLLIN)
             try:
                 result = receive(*args)
             except OSError as exc:
@@ -278,8 +295,23 @@ class Connection:
 
     # ---- time
 
-    def _wait_left_us(self) -> int:
-        """Return the microseconds until this call looks at the time again, or gives up.
+    def _wait_for(self, event: int) -> None:
+        """Wait until the socket is ready for `event`. Raises DeadlineExceeded.
+
+        Under gevent the next system call on the socket does the waiting; this limits it.
+        """
+        sock = self._sock
+        assert sock is not None
+        if self._patched:
+            sock.settimeout(self._wait_left_ns() / 1e9)
+            return
+        poller = select.poll()
+        poller.register(sock, event)
+        while not poller.poll(self._wait_left_ns() / 1e6):
+            pass
+
+    def _wait_left_ns(self) -> int:
+        """Return the time until this call looks at the time again, or gives up.
 
         At the deadline a request that no worker has read is given up at once: the worker that will read it
         sees that its time is over. For the answer to any other the server has the margin.
@@ -287,7 +319,7 @@ class Connection:
         """
         now_ns = monotonic_ns()
         if now_ns < self._deadline_ns:
-            return (self._deadline_ns - now_ns) // 1000 + 1
+            return self._deadline_ns - now_ns
         if not self._frame_sent or self._is_unread():
             raise DeadlineExceeded(
                 f"no worker of {self._path} took the request before the deadline; are all busy, or is the "
@@ -297,7 +329,7 @@ class Connection:
             )
         left_ns = self._deadline_ns + self._margin_ns - now_ns
         if left_ns > 0:
-            return left_ns // 1000 + 1
+            return left_ns
         raise DeadlineExceeded(
             f"no reply from {self._path} by the deadline, nor in the {self._margin_ns / 1e9:g} s after it "
             "in which the server should have said so itself: is it stopped?",
@@ -314,17 +346,15 @@ class Connection:
             return False
         return int.from_bytes(unread, sys.byteorder) > 0
 
-    def _limit_wait(self, wait_us: int) -> None:
-        """Let each send and receive from now on block for at most this long."""
-        sock = self._sock
-        assert sock is not None
-        if self._patched:
-            sock.settimeout(wait_us / 1e6)
-        else:
-            value = struct.pack("@ll", *divmod(wait_us, 1_000_000))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-        self._wait_us = wait_us
+
+def first_wait_us(left_ns: int) -> int:
+    """Return the limit of the first recv(2) of a call that has `left_ns` to go."""
+    return max(1, min(left_ns // 1000, LONGEST_FIRST_WAIT_US))
+
+
+def _set_time_limit(sock: socket.socket, option: int, limit_us: int) -> None:
+    """Set SO_RCVTIMEO or SO_SNDTIMEO; 0 would mean no limit."""
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", *divmod(limit_us, 1_000_000)))
 
 
 def _after(parts: Sequence[memoryview], count: int) -> list[memoryview]:
