@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cohab
-from cohab.protocol import DEFAULT_MAX_FRAME, SMALL_BODY, Encoder, LargeFrame, decode_reply, frame_size
+from cohab.protocol import (
+    DEFAULT_MAX_FRAME,
+    SMALL_BODY,
+    Encoder,
+    LargeFrame,
+    decode_reply,
+    error_from_map,
+    frame_size,
+    server_closes_after,
+)
 
 
 def encoder(max_frame: int = DEFAULT_MAX_FRAME) -> Encoder:
@@ -142,3 +151,70 @@ def test_frame_size() -> None:
 def test_impossible_frame_size(header: bytes) -> None:
     with pytest.raises(cohab.ProtocolError, match="max_frame"):
         frame_size(header, 1000)
+
+
+def deep(levels: int) -> bytes:
+    return b"\x91" * levels + b"\xc0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x94\x01" + deep(1000) + b"\xc0\xc0",
+        b"\x94" + deep(1000) + b"\x07\xc0\xc0",
+        b"\x94\x01\x07\x81\xa1x" + deep(1000) + b"\xc0",
+        b"\x94\x01\x07\x82\xa4code\xa1X\xa7message" + deep(1000) + b"\xc0",
+        msgpack.packb([1, 7, {"code": "INTERNAL", "reason": ["x"], "message": {}}, None]),
+        b"\x94\x01\x07\x83\xa4code\xa8INTERNAL\xa6reason\xaeENGINE_CRASHED\xa7details\x83\xa6signal"
+        + deep(900)
+        + b"\xa6frames\x91"
+        + deep(900)
+        + b"\xa6stderr"
+        + deep(900)
+        + b"\xc0",
+    ],
+    ids=[
+        "deep msgid",
+        "deep kind",
+        "deep error without code",
+        "deep message",
+        "reason a list",
+        "deep details",
+    ],
+)
+def test_hostile_replies_raise_our_errors_only(body: bytes) -> None:
+    with pytest.raises(cohab.Error) as info:  # noqa: PT012 - each of these may raise it
+        error, _ = decode_reply(body, 7)
+        server_closes_after(error)
+        assert error is not None
+        raise error_from_map(error, None)
+    assert len(str(info.value)) < 1000
+
+
+@pytest.mark.parametrize("size", [10, SMALL_BODY + 1])
+def test_interrupt_leaves_no_request_behind(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    class Interrupted(msgpack.Packer):  # type: ignore[misc]
+        def getbuffer(self) -> memoryview:
+            raise KeyboardInterrupt
+
+    codec = encoder()
+    clean = codec.request(1, "echo", (1,), 5)
+    codec._packer = Interrupted(autoreset=False)
+    with pytest.raises(KeyboardInterrupt):
+        codec.request(1, "echo", (b"x" * size,), 5)
+    assert codec.request(1, "echo", (1,), 5) == clean
+
+
+def test_packer_is_taken_out_while_it_holds_a_request() -> None:
+    """An interrupt can come between any two instructions."""
+    codec = encoder()
+    codec.request(1, "echo", (1,), 5)
+    seen: list[object] = []
+
+    class Watcher(dict[str, int]):
+        def items(self) -> Any:
+            seen.append(codec._packer)
+            return super().items()
+
+    codec.request(1, "echo", (Watcher(a=1),), 5)
+    assert seen == [None]

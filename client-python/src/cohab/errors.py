@@ -6,6 +6,7 @@ engine may have seen the request and whether sending it again is safe.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -129,7 +130,7 @@ class EngineCrashed(Error):
 
     def _text_of(self, name: str) -> str | None:
         value = self.details.get(name)
-        return None if value is None else str(value)
+        return value if value is None or isinstance(value, str) else reprlib.repr(value)
 
     def __str__(self) -> str:
         lines = [super().__str__()]
@@ -140,7 +141,9 @@ class EngineCrashed(Error):
         frames = self.details.get("frames")
         if isinstance(frames, (list, tuple)) and frames:
             lines.append("  native stack, innermost first:")
-            lines.extend(f"    {frame}" for frame in frames)
+            lines.extend(
+                f"    {frame if isinstance(frame, str) else reprlib.repr(frame)}" for frame in frames
+            )
         stderr = self._text_of("stderr")
         if stderr:
             lines.append("  the engine's last words:")

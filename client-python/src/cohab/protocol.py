@@ -7,6 +7,7 @@ connection error ``[1, nil, error, nil]`` after which the server closes.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple, Union
 
 from msgpack import Packer, unpackb
@@ -54,7 +55,7 @@ class Encoder:
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
         self._small_body = min(SMALL_BODY, max_frame)
-        self._packer = Packer(autoreset=False)
+        self._packer: Packer | None = None  # empty, or none
 
     def request(
         self, msgid: int, method: str, params: tuple[Any, ...], deadline_ns: int
@@ -63,7 +64,8 @@ class Encoder:
 
         Raises InvalidArgument if a parameter is nothing that msgpack can carry, or all are too long.
         """
-        packer = self._packer
+        # Taken out until it is empty again: an interrupt must not leave a request in it.
+        packer, self._packer = self._packer or Packer(autoreset=False), None
         try:
             packer.pack((0, msgid, method, params, {"deadline": deadline_ns}))
             body = packer.getbuffer()
@@ -72,13 +74,10 @@ class Encoder:
                 frame: bytes = size.to_bytes(HEADER_SIZE, "big") + body
                 body.release()
                 packer.reset()
+                self._packer = packer
                 return frame
-        except BaseException as exc:
-            self._packer = Packer(autoreset=False)  # half a request may be left in the old one
-            if isinstance(exc, Exception):
-                raise _unsendable(method, params, exc) from exc
-            raise
-        self._packer = Packer(autoreset=False)
+        except Exception as exc:
+            raise _unsendable(method, params, exc) from exc
         if size > self._max_frame:
             raise InvalidArgument(
                 f"the request has {size} bytes, more than max_frame ({self._max_frame}); nothing was sent",
@@ -131,17 +130,22 @@ def decode_reply(body: Buffer, msgid: int) -> tuple[ErrorMap | None, Any]:
     if kind == 1 and reply_id == msgid and (error is None or isinstance(error, dict)):
         return error, result
     if kind != 1:
-        raise _bad_reply(f"the reply is of kind {kind!r:.40}, a response is of kind 1")
+        raise _bad_reply(f"the reply is of kind {reprlib.repr(kind)}, a response is of kind 1")
     if reply_id is None and isinstance(error, dict):
         raise error_from_map(error, None)
     if error is not None and not isinstance(error, dict):
         raise _bad_reply(f"the reply has a {type(error).__name__} where its error belongs")
-    raise _bad_reply(f"the reply belongs to request {reply_id!r:.40}, expected was {msgid}")
+    raise _bad_reply(f"the reply belongs to request {reprlib.repr(reply_id)}, expected was {msgid}")
 
 
 def server_closes_after(error: ErrorMap | None) -> bool:
     """Whether the server closes the connection behind a response with this error: the request was not one."""
-    return error is not None and error.get("reason") in _CLOSING_REASONS
+    return error is not None and _text(error, "reason") in _CLOSING_REASONS
+
+
+def _text(error: ErrorMap, key: str) -> str:
+    value = error.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _bad_reply(message: str) -> ProtocolError:
@@ -174,16 +178,15 @@ def error_from_map(error: ErrorMap, method: str | None) -> Error:
     code = error.get("code")
     if not isinstance(code, str):
         return ProtocolError(
-            f"the server reported an error without a code: {error!r:.200}",
+            f"the server reported an error without a code: {reprlib.repr(error)}",
             reason="BAD_REPLY",
             executed=True,
             method=method,
         )
-    reason = error.get("reason")
-    reason = reason if isinstance(reason, str) else ""
+    reason = _text(error, "reason")
     details = error.get("details")
     return error_class(code, reason)(
-        str(error.get("message") or "the server gave no message"),
+        _text(error, "message") or "the server gave no message",
         code=code,
         reason=reason,
         details=details if isinstance(details, dict) else None,
