@@ -340,6 +340,21 @@ def test_map_raises_the_error_of_a_call_in_its_place(start_server: StartServer, 
     wait_until(lambda: not map_threads(), "the threads end")
 
 
+def test_map_gives_what_was_computed_before_the_iterable_failed(
+    start_server: StartServer, connect: Connect
+) -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise KeyError("no fourth")
+
+    start_server()
+    results = connect().map("echo", items())
+    assert [next(results) for _ in range(3)] == [[1], [2], [3]]
+    with pytest.raises(KeyError, match="no fourth"):
+        next(results)
+    wait_until(lambda: not map_threads(), "the threads end")
+
+
 def test_map_passes_the_timeout_to_each_call(connect: Connect) -> None:
     with pytest.raises(cohab.DeadlineExceeded, match="before the call"):
         next(connect().map("echo", [1], timeout=-1))

@@ -140,6 +140,12 @@ def test_args_are_no_string(program: Path, args: Any) -> None:
         cohab.Pool("echo", args=args, cohabd=program)
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), None, "5"])
+def test_startup_timeout_is_a_positive_time(program: Path, seconds: Any) -> None:
+    with pytest.raises(cohab.InvalidArgument, match="startup_timeout must be"):
+        cohab.Pool("echo", cohabd=program, startup_timeout=seconds)
+
+
 # ---- a server that does not come up
 
 
@@ -162,6 +168,36 @@ def test_server_that_never_serves(
     with pytest.raises(cohab.StartError, match="startup_timeout"):
         make_pool("slow", startup_timeout=0.2)
     assert leftovers(directory) == []
+
+
+def test_pings_of_a_starting_server_are_short(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts and never answers: neither a whole ping nor the pool's margin is added."""
+    limits: list[tuple[float, int]] = []
+    genuine = cohab.Client.ping
+
+    def ping(self: cohab.Client, *params: Any, timeout: float | None = None) -> Any:
+        assert timeout is not None
+        limits.append((timeout, self._margin_ns))
+        return genuine(self, *params, timeout=timeout)
+
+    monkeypatch.setattr(cohab.Client, "ping", ping)
+    with pytest.raises(cohab.StartError, match="startup_timeout"):
+        make_pool("slow", startup_timeout=0.2, kill_grace=60)
+    assert all(0 < timeout <= 0.2 and margin_ns <= 100_000_000 for timeout, margin_ns in limits)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
+def test_pool_where_standard_descriptors_are_closed(program: Path, directory: Path, closed: str) -> None:
+    script = directory / "owner.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(cohab.__file__).parents[1])!r})\n"
+        "import cohab\n"
+        f"with cohab.Pool('echo', cohabd={str(program)!r}, startup_timeout=10) as pool:\n"
+        f"    open({str(directory / 'out')!r}, 'w').write(str(pool.call('echo', 1)))\n"
+    )
+    subprocess.run(["/bin/sh", "-c", f"exec {sys.executable} {script} {closed}"], check=False, timeout=60)
+    assert (directory / "out").exists()
+    assert (directory / "out").read_text() == "[1]"
 
 
 def test_program_that_cannot_run(make_pool: MakePool, directory: Path, program: Path) -> None:
@@ -233,6 +269,18 @@ def test_program_that_was_named_is_not_replaced_by_another(
 # ---- the directory
 
 
+def test_directory_that_is_not_absolute_is_passed_over(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory)
+    (directory / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(directory))
+    place = server_module.make_private_directory()
+    assert os.path.isabs(place)
+    assert leftovers(directory / "run") == []
+
+
 def test_directory_with_a_long_name_is_passed_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = directory / ("x" * 90)
     long.mkdir()
@@ -262,6 +310,7 @@ def test_server_that_does_not_stop_is_killed(
 
 def test_collected_pool_stops_its_server(program: Path) -> None:
     pools = [cohab.Pool("echo", cohabd=program)]
+    pools[0].ping()
     pid = pools[0].pid
     with pytest.warns(ResourceWarning, match="unclosed"):
         pools.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from os import getpid
 from time import monotonic_ns
 from types import TracebackType
@@ -51,10 +51,10 @@ class Client:
     ) -> None:
         """See `cohab.connect`."""
         self.path = _socket_path(path)
-        self._timeout_ns = _positive_ns("timeout", timeout)
+        self._timeout_ns = positive_ns("timeout", timeout)
         self._wait_us = first_wait_us(self._timeout_ns)
-        self._connect_timeout_ns = _positive_ns("connect_timeout", connect_timeout)
-        self._margin_ns = _positive_ns("reply_margin", reply_margin)
+        self._connect_timeout_ns = positive_ns("connect_timeout", connect_timeout)
+        self._margin_ns = positive_ns("reply_margin", reply_margin)
         self._max_connections = _positive_int("max_connections", max_connections)
         self._max_frame = _positive_int("max_frame", max_frame)
         self._closed = False
@@ -111,12 +111,13 @@ class Client:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         timeout: float | None = None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Call `method(item)` for each item, several at once, and yield the results in order.
 
         Lazy: at most twice `concurrency` items are taken from `iterable` ahead of the results, in the thread
         that consumes them. `timeout` is that of each single call. The first call that fails raises its error
-        here and ends the iteration; leaving the iteration early cancels what has not begun.
+        here and ends the iteration; if `iterable` fails, the results of what it has given come first; leaving
+        the iteration early cancels what has not begun.
         """
         threads = min(_positive_int("concurrency", concurrency), self._max_connections)
 
@@ -254,7 +255,7 @@ def _socket_path(path: StrPath | None) -> str:
     return text
 
 
-def _positive_ns(name: str, seconds: float) -> int:
+def positive_ns(name: str, seconds: float) -> int:
     if isinstance(seconds, (int, float)) and math.isfinite(seconds) and 0 < seconds <= _LONGEST_TIMEOUT:
         return max(1, int(seconds * 1e9))
     raise InvalidArgument(
@@ -273,7 +274,7 @@ def _call_timeout_ns(method: str, seconds: float) -> int:
             retry=True,
             method=method,
         )
-    return _positive_ns("timeout", seconds)
+    return positive_ns("timeout", seconds)
 
 
 def _positive_int(name: str, value: int) -> int:

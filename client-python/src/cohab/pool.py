@@ -16,6 +16,7 @@ from .client import (
     DEFAULT_TIMEOUT,
     Client,
     StrPath,
+    positive_ns,
 )
 from .errors import DeadlineExceeded, Error, InvalidArgument, StartError, Unavailable
 from .protocol import DEFAULT_MAX_FRAME
@@ -23,6 +24,7 @@ from .server import DEFAULT_STOP_TIMEOUT, Server, find_program, make_private_dir
 
 DEFAULT_STARTUP_TIMEOUT = 60.0
 _PING_TIMEOUT = 1.0
+_PING_MARGIN = 0.1
 _START_POLL_S = 0.01
 
 
@@ -71,6 +73,7 @@ class Pool(Client):
                 f"args must be a sequence of strings, such as [{args!r}], not one string",
                 reason="BAD_ARGUMENT",
             )
+        positive_ns("startup_timeout", startup_timeout)
         program = find_program(cohabd)
         directory = make_private_directory()
         try:
@@ -133,20 +136,23 @@ class Pool(Client):
 
     def _wait_until_serving(self, server: Server, startup_timeout: float) -> None:
         end = monotonic() + startup_timeout
-        while (failure := self._failed_ping()) is not None:
+        left = startup_timeout
+        while (failure := self._failed_ping(min(_PING_TIMEOUT, left))) is not None:
             ended = server.exit_status()
             if ended is not None:
                 raise self._start_error(server, f"the server did not start ({ended})") from failure
-            if monotonic() > end:
+            time.sleep(_START_POLL_S)
+            left = end - monotonic()
+            if left <= 0:
                 raise self._start_error(
                     server, f"the server did not serve within {startup_timeout:g} s (startup_timeout)"
                 ) from failure
-            time.sleep(_START_POLL_S)
 
-    def _failed_ping(self) -> Error | None:
+    def _failed_ping(self, timeout: float) -> Error | None:
         # A function of its own, so that no frame and its exception refer to each other and to the pool.
         try:
-            self.ping(timeout=_PING_TIMEOUT)
+            with Client(self.path, reply_margin=_PING_MARGIN) as client:  # the pool's margin may be long
+                client.ping(timeout=timeout)
         except (Unavailable, DeadlineExceeded) as exc:
             return exc
         return None

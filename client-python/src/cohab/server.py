@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
@@ -77,16 +78,33 @@ def make_private_directory() -> str:
     """Create a directory that only this user can enter, with a name short enough for Unix sockets in it."""
     refused: list[str] = []
     for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
-        if not base or len(os.fsencode(base)) + _ROOM_FOR_NAMES > _LONGEST_SOCKET_PATH:
+        if (
+            not base
+            or not os.path.isabs(base)
+            or len(os.fsencode(base)) + _ROOM_FOR_NAMES > _LONGEST_SOCKET_PATH
+        ):
             continue
         try:
             return tempfile.mkdtemp(prefix="cohab-", dir=base)
         except OSError as exc:
             refused.append(f"{base}: {exc.strerror}")
     raise StartError(
-        f"no directory for the server's socket ({'; '.join(refused)}); set TMPDIR to a short, writable path",
+        f"no directory for the server's socket ({'; '.join(refused)}); set TMPDIR to a short, absolute path "
+        "where you may write",
         reason="NO_DIRECTORY",
     )
+
+
+def _pipe() -> tuple[int, int]:
+    """os.pipe(), but never a descriptor that stands for the server's standard input or output."""
+    ends = []
+    for fd in os.pipe():
+        if fd > 2:
+            ends.append(fd)
+        else:
+            ends.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+            os.close(fd)
+    return ends[0], ends[1]
 
 
 class Server:
@@ -107,8 +125,8 @@ class Server:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         # File objects, because closing one twice closes nobody else's descriptor; unbuffered, because a
         # buffer has a lock, and a fork while the log is read would leave it locked in the child.
-        lifeline, write_end = os.pipe()
-        read_end, log = os.pipe()
+        lifeline, write_end = _pipe()
+        read_end, log = _pipe()
         self._lifeline = open(write_end, "wb", buffering=0)  # noqa: SIM115 - `stop` closes them
         self._log = open(read_end, "rb", buffering=0)  # noqa: SIM115
         try:
