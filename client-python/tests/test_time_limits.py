@@ -270,6 +270,18 @@ def test_settimeout_is_used_where_the_socket_class_was_replaced(
     client._connections.put(connection)
 
 
+def test_eventlet_is_refused(
+    start_server: StartServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_server()
+    client = connect()
+    monkeypatch.setattr(
+        socket, "socket", type("GreenSocket", (socket.socket,), {"__module__": "eventlet.greenio"})
+    )
+    with pytest.raises(cohab.Error, match="use gevent or threads"):
+        client.call("echo")
+
+
 # ---- replies of all sizes
 
 

@@ -109,6 +109,13 @@ class Connection:
         try:
             self._sock = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._patched = type(sock).__module__ != "socket"
+            if type(sock).__module__.startswith("eventlet."):
+                raise Error(
+                    "cohab does not work under eventlet, whose sockets cannot wait in sendmsg(); "
+                    "use gevent or threads",
+                    code="FAILED_PRECONDITION",
+                    reason="EVENTLET",
+                )
             sock.settimeout(None)  # socket.setdefaulttimeout() is for others
             while not self._try_connect(sock, limit_ns):
                 if monotonic_ns() < limit_ns:

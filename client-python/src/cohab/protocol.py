@@ -110,8 +110,8 @@ def frame_size(header: Buffer, max_frame: int) -> int:
     if 0 < size <= max_frame:
         return size
     raise ProtocolError(
-        f"the reply announces {size} bytes, allowed are 1 to {max_frame} (max_frame): "
-        "is this the socket of a cohab server?",
+        f"the reply announces {size} bytes, allowed are 1 to {max_frame} (max_frame): give connect() the "
+        "server's own --max-frame; or is this not the socket of a cohab server?",
         reason="BAD_FRAME",
         executed=True,
     )
