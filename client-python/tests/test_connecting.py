@@ -53,6 +53,16 @@ def test_no_permission(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (info.value.executed, info.value.retry) == (False, False)
 
 
+def test_no_descriptor_left(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    with pytest.raises(cohab.Unavailable, match="ulimit -n") as info:
+        connect().call("echo", 1)
+    assert (info.value.reason, info.value.executed, info.value.retry) == ("NO_DESCRIPTOR", False, True)
+
+
 class FullBacklog:
     """A listener that nobody accepts from, with its backlog full, until `drain` accepts all."""
 

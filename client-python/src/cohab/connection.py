@@ -388,5 +388,11 @@ def _connect_error(path: str, exc: OSError) -> Error:
             "socket decide who may",
             reason="SOCKET_PERMISSIONS",
         )
+    if exc.errno in (errno.EMFILE, errno.ENFILE):
+        return Unavailable(
+            f"cannot connect to {path}: {exc.strerror}; raise the limit (ulimit -n) or close some",
+            reason="NO_DESCRIPTOR",
+            retry=True,
+        )
     why = advice.get(exc.errno or 0) or exc.strerror or str(exc)
     return Unavailable(f"cannot connect to {path}: {why}", reason="NO_SERVER", retry=True)
