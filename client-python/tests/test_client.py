@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -480,3 +481,9 @@ def test_map_begun_before_a_fork_is_refused_in_the_child(start_server: StartServ
     del results, refused
     wait_until(lambda: not map_threads(), "the threads end")
     assert server.accepted == 1
+
+
+def test_a_client_cannot_be_pickled(start_server: StartServer, connect: Connect) -> None:
+    start_server()
+    with pytest.raises(TypeError, match="connect anew"):
+        pickle.dumps(connect())

@@ -87,6 +87,7 @@ def test_command_line(make_pool: MakePool) -> None:
         max_timeout=60,
         kill_grace=0.25,
         io_timeout=0.75,
+        spin_us=20,
         stop_timeout=9,
         log_level="debug",
     )
@@ -95,7 +96,18 @@ def test_command_line(make_pool: MakePool) -> None:
     assert argv[2:] == [
         "--remove-directory",
         *["--socket", pool.path, "--workers", "3", "--max-frame", "1000", "--default-timeout", "2.5"],
-        *["--max-timeout", "60", "--kill-grace", "0.25", "--io-timeout", "0.75", "--stop-timeout", "9"],
+        *[
+            "--max-timeout",
+            "60",
+            "--kill-grace",
+            "0.25",
+            "--io-timeout",
+            "0.75",
+            "--spin-us",
+            "20",
+            "--stop-timeout",
+            "9",
+        ],
         *["--log-level", "debug", "echo", "--", "en_US", "--odd"],
     ]
 
@@ -127,7 +139,7 @@ def test_server_that_ends_by_itself_is_missed(make_pool: MakePool, caplog: pytes
     with pytest.raises(cohab.Unavailable):
         pool.call("exit")
     wait_until(lambda: "ended by itself (exit status 3)" in caplog.text, "the log says so")
-    with pytest.raises(cohab.Unavailable, match="is cohabd running"):
+    with pytest.raises(cohab.Unavailable, match=r"own server has ended \(exit status 3\)"):
         pool.call("echo")
 
 

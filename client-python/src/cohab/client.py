@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable
 from os import getpid
 from time import monotonic_ns
 from types import TracebackType
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 from .checkout import Checkout, CheckoutClosed
 from .connection import Connection, StaleConnection, first_wait_us
@@ -143,6 +143,11 @@ class Client:
 
     def __enter__(self) -> Client:
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a client is a set of connections and cannot be pickled: pass its path, and connect anew"
+        )
 
     def __exit__(
         self,

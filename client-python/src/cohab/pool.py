@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Any
 
 from .client import (
     DEFAULT_CONNECT_TIMEOUT,
@@ -129,6 +130,22 @@ class Pool(Client):
 
     def __enter__(self) -> Pool:
         return self
+
+    def call(self, method: str, /, *params: Any, timeout: float | None = None) -> Any:
+        """As `Client.call`. If the pool's own server has ended, the error says how."""
+        try:
+            return super().call(method, *params, timeout=timeout)
+        except Unavailable as exc:
+            server = self._server
+            ended = server.exit_status() if server is not None and exc.reason == "NO_SERVER" else None
+            if ended is None:
+                raise
+            raise Unavailable(
+                f"the pool's own server has ended ({ended}); its log tells why (the logger cohab.server). "
+                "Close this pool and make a new one",
+                reason="NO_SERVER",
+                method=method,
+            ) from exc
 
     def _state(self) -> str:
         state = super()._state()

@@ -153,7 +153,9 @@ class Server:
         tell_after_fork(self)
 
     def exit_status(self) -> str | None:
-        """Return how the server ended, in words, or None while it runs."""
+        """Return how the server ended, in words, or None while it runs. A forked child cannot tell."""
+        if os.getpid() != self._owner:
+            return None
         code = self._process.poll()
         if code is None:
             return None
