@@ -198,7 +198,7 @@ def test_files_that_cannot_be_used(directory: Path) -> None:
     )
     unready = run("nosuch", cwd=directory)
     assert unready.returncode == 2
-    assert "ready scenarios: kills, load, payload, quick, workers\n" in unready.stderr
+    assert "ready scenarios: kills, load, payload, quick, scale, workers\n" in unready.stderr
     (directory / "file").touch()
     (directory / "s.toml").touch()
     output = run(directory / "s.toml", "--output", directory / "file" / "out")
