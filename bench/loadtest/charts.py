@@ -177,8 +177,9 @@ def _draw_throughputs(
     axes.plot(x, y, label=label, **style)
     axes.errorbar(x, y, yerr=[down, up], fmt="none", ecolor=style["color"], elinewidth=1.2, capsize=4)
     if dimension == "workers":
-        proportion = [x[0], x[-1]], [y[0], y[0] * x[-1] / x[0]]
-        axes.plot(*proportion, color=style["color"], linewidth=1, linestyle=DASHES, zorder=1)
+        workers = range(x[0], x[-1] + 1)  # all of them, as the axis may be logarithmic
+        proportion = [y[0] * count / x[0] for count in workers]
+        axes.plot(workers, proportion, color=style["color"], linewidth=1, linestyle=DASHES, zorder=1)
 
 
 def _set_value_axis(axes: Axes, dimension: str, results: Sequence[Result]) -> None:
