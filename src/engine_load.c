@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text.h"
+
 #define METHODS_MAX 4096
 
 static int fail(struct engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -31,13 +33,12 @@ const char *cohab_setup_argv(const struct cohab_setup *setup, int index)
 
 int cohab_setup_fail(struct cohab_setup *setup, const char *format, ...)
 {
+    struct text text = text_open(setup->error, sizeof(setup->error));
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(setup->error, sizeof(setup->error), format, arguments);
+    text_add_list(&text, format, arguments);
     va_end(arguments);
-    for (char *c = setup->error; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = ' '; /* it is one line of a log */
+    text_close(&text); /* it is one line of a log */
     return -1;
 }
 

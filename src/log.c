@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "text.h"
+
 /* PIPE_BUF: a pipe that polls as writable takes this much without blocking. */
 #define LINE_MAX_SIZE 4096
 
@@ -36,8 +38,8 @@ int log_level_parse(const char *word)
     return -1;
 }
 
-/* A pipe or terminal is opened anew, as O_NONBLOCK belongs to the open file, which its other writers share.
- */
+/* A pipe or terminal is opened anew, as O_NONBLOCK belongs to the open file, which its other writers
+ * share. */
 void log_never_block(void)
 {
     struct stat status;
@@ -63,14 +65,6 @@ static void write_line(const char *line, size_t size)
         dropped++;
 }
 
-/* What an engine says must not look like lines of ours. */
-static void make_one_line(char *text, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
-            text[i] = ' ';
-}
-
 static void log_va(enum log_level at, const char *format, va_list arguments)
     __attribute__((format(printf, 2, 0)));
 
@@ -89,12 +83,11 @@ static void log_va(enum log_level at, const char *format, va_list arguments)
                              now.tv_nsec / 1000000, (int)getpid(), level_names[at]);
     if (dropped)
         used += (size_t)snprintf(line + used, sizeof(line) - used, "(%lu lines lost) ", dropped);
-    size_t room = sizeof(line) - used - 1;
+    struct text text = text_open(line + used, sizeof(line) - used - 1);
     errno = saved; /* %m */
-    int wanted = vsnprintf(line + used, room, format, arguments);
-    size_t length = wanted < 0 ? 0 : (size_t)wanted < room ? (size_t)wanted : room - 1;
-    make_one_line(line + used, length);
-    used += length;
+    text_add_list(&text, format, arguments);
+    text_close(&text); /* what an engine says must not look like lines of ours */
+    used += strlen(line + used);
     line[used++] = '\n';
     unsigned long before = dropped;
     dropped = 0;

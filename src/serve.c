@@ -118,7 +118,7 @@ static enum frame_progress receive_rest(struct server *server, int connection)
             frame_check(server->buffer, server->received, server->options->max_frame);
         if (progress != FRAME_PARTIAL)
             return progress;
-        if (is_too_slow(server, &begun) || (interrupted && is_over(server, &interrupted))) {
+        if (is_too_slow(server, &begun)) {
             errno = EAGAIN;
             return FRAME_PARTIAL;
         }
@@ -128,11 +128,11 @@ static enum frame_progress receive_rest(struct server *server, int connection)
         if (count > 0) {
             note_received(server, server->received + (size_t)count);
             interrupted = 0;
-        } else if (count < 0 && errno == EINTR) {
-            (void)is_over(server, &interrupted);
-        } else {
+        } else if (count == 0 || errno != EINTR || is_over(server, &interrupted)) {
             if (count == 0)
                 errno = 0;
+            else if (errno == EINTR)
+                errno = EAGAIN;
             return FRAME_PARTIAL;
         }
     }
