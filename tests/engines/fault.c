@@ -12,9 +12,32 @@
  *     exit_thread()                pthread_exit() of the only thread
  *     raise(signal)                raise(3); returns if it survives
  *     alarm(seconds)               returns; SIGALRM comes later, whatever the worker does then
+ *     null_call()                  calls through a null pointer
+ *     wild_write(address), wild_jump(address)
+ *     assert_fails()               assert(3): a line on stderr, SIGABRT
+ *     throw_uncaught(what)         std::runtime_error out of the method, from fault::Thrower::throw_it
+ *     throw_bad_alloc()            operator new of more than there can be
+ *     divide_by_zero()             SIGFPE
+ *     illegal_instruction()        SIGILL
+ *     bus_error()                  writes into a mapping whose file was truncated: SIGBUS
+ *     quick_exit_status(status)    _exit(2)
+ *     exit_with_destructor_crash() exit(0), on whose way the destructor of a static object crashes
+ *     allocation_bomb(step = 16 MiB)
+ *                                  allocates and touches until malloc() fails, then writes through NULL;
+ *                                  RESOURCE_EXHAUSTED at 4 GiB
+ *     allocation_throw()           the same by operator new: std::bad_alloc, uncaught
+ *     crash_deep(depth)            as crash(), below that many calls of descend()
+ *     crash_while_writing(size)    returns that many bytes; a thread crashes once the worker waits for the
+ *                                  client to take them
+ *     mutate_params(text)          writes over its own parameter, and crashes
+ *     fork_crash() -> int          crashes in a child; that one's wait status
+ *     own_handler(signal, what)    a handler of the engine's: "recover" (jumps out of it, into recover()),
+ *                                  "chain" (calls the handler that was there before) or "die" (default
+ * action, raise(3)) recover() -> str             "recovered" from its write through NULL, with that handler
  *   it does not end
  *     hang()                       blocks every signal and waits forever
  *     spin_forever()               loops forever, with signals as they are
+ *     deadlock()                   locks a mutex twice, in lock_twice()
  *     sleep(seconds)               sleeps, whatever the deadline
  *     polite(seconds, outcome)     sleeps until it is cancelled, then fails with CANCELLED or, with outcome
  *                                  "value", returns "cancelled"; "done" if nobody cancels
@@ -30,6 +53,8 @@
  *                                  fills every writable shared mapping whose line in /proc/self/maps contains
  *                                  `mapping`, or a part of each; outcome "return" (how many bytes), "crash",
  *                                  "exit" or "spin"
+ *     scribble_random(mapping, seed, outcome, offset, size) -> int
+ *                                  the same with the bytes of a random generator
  *     timer(seconds)               SIGALRM again and again, handled
  *     block_signals()              blocks every signal from now on
  *     set_signal(signal, action)   "default" or "ignore"
@@ -44,6 +69,7 @@
  *     fork_return() -> int         a child returns (0) out of the method, too
  *   it says something odd
  *     stderr(text, times)          writes to descriptor 2
+ *     print(text, times)           writes to stdout, through stdio and its buffer
  *     fail(code, reason, message)  cohab_fail_reason(), or cohab_fail() if reason is ""
  *     bad_result(kind)             nothing, two, truncated, garbage, too_long, not_utf8, deep, endless,
  *                                  nested_keys (maps as keys of maps),
@@ -62,21 +88,22 @@
  * Engine arguments, any number of them; those of one hook act in the order given.
  *
  *   log FILE                       every hook appends "load PID", "start PID", "stop PID", "selftest PID"
- *   load-fail, load-crash, load-exit, load-hang
- *   start-fail, start-crash, start-exit, start-hang
- *   stop-crash, stop-hang, selftest-fail, selftest-crash
+ *   load-fail, load-crash, load-abort, load-exit, load-hang
+ *   start-fail, start-crash, start-abort, start-exit, start-hang
+ *   stop-crash, stop-abort, stop-hang, selftest-fail, selftest-crash
  *   load-fail-while FILE, load-crash-while FILE, start-fail-while FILE, start-crash-while FILE
  *                                  only while FILE exists
  *   start-once FILE                the first start creates FILE, every other one fails
  *   load-sleep S, start-sleep S
  *   load-memory BYTES              allocates and touches
  *   load-stderr TEXT               writes TEXT and a newline to descriptor 2
+ *   load-print TEXT                writes TEXT and a newline to stdout, through stdio
  *   load-thread                    leaves a thread named "leftover" running
  *   load-child                     leaves a child process for a minute
  *   load-signals                   blocks every signal, ignores SIGCHLD and SIGTERM
  *   fd-high N                      opens descriptor number N
  *   fds COUNT                      opens that many descriptors */
-#include <cohab/engine.h>
+#include "fault.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -453,51 +480,6 @@ static int fault_open_more(struct cohab_call *call)
     return cohab_return(call, "Q", fds, opened);
 }
 
-/* The mappings are found first, so that reading /proc is over when the harm is done. */
-static size_t find_shared_mappings(const char *path, unsigned char *starts[], size_t sizes[], size_t max)
-{
-    FILE *maps = fopen("/proc/self/maps", "re");
-    size_t count = 0;
-    char line[4096];
-    while (maps != NULL && count < max && fgets(line, sizeof(line), maps) != NULL) {
-        unsigned long start, end;
-        char permissions[8];
-        if (sscanf(line, "%lx-%lx %7s", &start, &end, permissions) == 3 && strcmp(permissions, "rw-s") == 0 &&
-            strstr(line, path) != NULL) {
-            starts[count] = (unsigned char *)start;
-            sizes[count++] = end - start;
-        }
-    }
-    if (maps != NULL)
-        fclose(maps);
-    return count;
-}
-
-static int fault_scribble(struct cohab_call *call)
-{
-    const char *path, *outcome = "return";
-    int value;
-    int64_t offset = 0, size = INT64_MAX;
-    if (cohab_parse(call, "si|sLL", &path, &value, &outcome, &offset, &size) != 0)
-        return -1;
-    unsigned char *starts[64];
-    size_t sizes[64], bytes = 0;
-    size_t count = find_shared_mappings(path, starts, sizes, 64);
-    for (size_t i = 0; i < count; i++) {
-        size_t most = sizes[i] - (size_t)offset;
-        size_t length = (size_t)size < most ? (size_t)size : most;
-        memset(starts[i] + offset, value, length);
-        bytes += length;
-    }
-    if (strcmp(outcome, "crash") == 0)
-        do_crash();
-    if (strcmp(outcome, "exit") == 0)
-        _exit(0);
-    while (strcmp(outcome, "spin") == 0)
-        (void)getppid();
-    return cohab_return(call, "L", (int64_t)bytes);
-}
-
 /* SIGALRM, handled and forgotten, that often. */
 static void on_timer(int number)
 {
@@ -621,6 +603,17 @@ static int fault_stderr(struct cohab_call *call)
     if (cohab_parse(call, "s#|L", &text, &size, &times) != 0)
         return -1;
     while (times-- > 0 && write(STDERR_FILENO, text, size) >= 0)
+        continue;
+    return 0;
+}
+
+static int fault_print(struct cohab_call *call)
+{
+    const char *text;
+    int times = 1;
+    if (cohab_parse(call, "s|i", &text, &times) != 0)
+        return -1;
+    while (times-- > 0 && fputs(text, stdout) >= 0)
         continue;
     return 0;
 }
@@ -771,8 +764,28 @@ static const struct cohab_method methods[] = {
     METHOD(exit_thread, "() -> None", 0),
     METHOD(raise, "(signal: int) -> None", 0),
     METHOD(alarm, "(seconds: float) -> None", 0),
+    METHOD(null_call, "() -> None", 0),
+    METHOD(wild_write, "(address: int) -> None", 0),
+    METHOD(wild_jump, "(address: int) -> None", 0),
+    METHOD(assert_fails, "() -> None", 0),
+    METHOD(throw_uncaught, "(what: str) -> None", 0),
+    METHOD(throw_bad_alloc, "() -> None", 0),
+    METHOD(divide_by_zero, "() -> None", 0),
+    METHOD(illegal_instruction, "() -> None", 0),
+    METHOD(bus_error, "() -> None", 0),
+    METHOD(quick_exit_status, "(status: int) -> None", 0),
+    METHOD(exit_with_destructor_crash, "() -> None", 0),
+    METHOD(allocation_bomb, "(step: int = 16777216) -> None", 0),
+    METHOD(allocation_throw, "() -> None", 0),
+    METHOD(crash_deep, "(depth: int) -> None", 0),
+    METHOD(crash_while_writing, "(size: int) -> bytes", 0),
+    METHOD(mutate_params, "(text: str) -> None", 0),
+    METHOD(fork_crash, "() -> int", 0),
+    METHOD(own_handler, "(signal: int, what: str) -> None", 0),
+    METHOD(recover, "() -> str", 0),
     METHOD(hang, "() -> None", 0),
     METHOD(spin_forever, "() -> None", 0),
+    METHOD(deadlock, "() -> None", 0),
     METHOD(sleep, "(seconds: float) -> None", 0),
     METHOD(polite, "(seconds: float, outcome: str = \"error\") -> str", 0),
     METHOD(block, "(directory: str, name: str = \"\") -> str", 0),
@@ -787,6 +800,10 @@ static const struct cohab_method methods[] = {
            "(mapping: str, value: int, outcome: str = \"return\", offset: int = 0, size: int = "
            "9223372036854775807) -> int",
            0),
+    METHOD(scribble_random,
+           "(mapping: str, seed: int, outcome: str = \"return\", offset: int = 0, size: int = "
+           "9223372036854775807) -> int",
+           0),
     METHOD(timer, "(seconds: float) -> None", 0),
     METHOD(block_signals, "() -> None", 0),
     METHOD(set_signal, "(signal: int, action: str) -> None", 0),
@@ -799,6 +816,7 @@ static const struct cohab_method methods[] = {
     METHOD(fork_exit, "(status: int) -> int", 0),
     METHOD(fork_return, "() -> int", 0),
     {.name = "stderr", .function = fault_stderr, .signature = "stderr(text: str, times: int = 1) -> None"},
+    METHOD(print, "(text: str, times: int = 1) -> None", 0),
     METHOD(fail, "(code: int, reason: str, message: str) -> None", 0),
     METHOD(bad_result, "(kind: str) -> Any", 0),
     METHOD(echo, "(x: Any) -> Any", COHAB_IDEMPOTENT),
@@ -827,6 +845,12 @@ static int hook_crash(struct cohab_setup *setup, const char *argument)
     (void)setup, (void)argument;
     do_crash();
     return 0;
+}
+
+static int hook_abort(struct cohab_setup *setup, const char *argument)
+{
+    (void)setup, (void)argument;
+    abort();
 }
 
 static int hook_exit(struct cohab_setup *setup, const char *argument)
@@ -858,6 +882,12 @@ static int hook_stderr(struct cohab_setup *setup, const char *argument)
 {
     (void)setup;
     return write(STDERR_FILENO, argument, strlen(argument)) < 0 || write(STDERR_FILENO, "\n", 1) < 0 ? -1 : 0;
+}
+
+static int hook_print(struct cohab_setup *setup, const char *argument)
+{
+    (void)setup;
+    return puts(argument) < 0 ? -1 : 0;
 }
 
 static int hook_fail_while(struct cohab_setup *setup, const char *argument)
@@ -932,6 +962,7 @@ static const struct fault {
     {.word = "load-sleep", .hook = "load", .act = hook_sleep, .takes_argument = true},
     {.word = "load-memory", .hook = "load", .act = hook_memory, .takes_argument = true},
     {.word = "load-stderr", .hook = "load", .act = hook_stderr, .takes_argument = true},
+    {.word = "load-print", .hook = "load", .act = hook_print, .takes_argument = true},
     {.word = "load-thread", .hook = "load", .act = hook_thread},
     {.word = "load-child", .hook = "load", .act = hook_child},
     {.word = "load-signals", .hook = "load", .act = hook_signals},
@@ -941,6 +972,7 @@ static const struct fault {
     {.word = "load-crash-while", .hook = "load", .act = hook_crash_while, .takes_argument = true},
     {.word = "load-fail", .hook = "load", .act = hook_fail},
     {.word = "load-crash", .hook = "load", .act = hook_crash},
+    {.word = "load-abort", .hook = "load", .act = hook_abort},
     {.word = "load-exit", .hook = "load", .act = hook_exit},
     {.word = "load-hang", .hook = "load", .act = hook_hang},
     {.word = "start-sleep", .hook = "start", .act = hook_sleep, .takes_argument = true},
@@ -949,9 +981,11 @@ static const struct fault {
     {.word = "start-once", .hook = "start", .act = hook_once, .takes_argument = true},
     {.word = "start-fail", .hook = "start", .act = hook_fail},
     {.word = "start-crash", .hook = "start", .act = hook_crash},
+    {.word = "start-abort", .hook = "start", .act = hook_abort},
     {.word = "start-exit", .hook = "start", .act = hook_exit},
     {.word = "start-hang", .hook = "start", .act = hook_hang},
     {.word = "stop-crash", .hook = "stop", .act = hook_crash},
+    {.word = "stop-abort", .hook = "stop", .act = hook_abort},
     {.word = "stop-hang", .hook = "stop", .act = hook_hang},
     {.word = "selftest-fail", .hook = "selftest", .act = hook_fail},
     {.word = "selftest-crash", .hook = "selftest", .act = hook_crash},

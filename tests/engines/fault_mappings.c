@@ -1,0 +1,119 @@
+/* Part of the engine `fault`: wild writes into the memory that a worker shares with the server. */
+#include "fault.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAPPINGS_MAX 64
+
+struct piece {
+    unsigned char *start;
+    size_t size;
+};
+
+/* Where to write, and what becomes of the process then. */
+struct scribbling {
+    struct piece pieces[MAPPINGS_MAX];
+    size_t count;
+    const char *outcome;
+};
+
+/* The mappings are found first, so that reading /proc is over when the harm is done. */
+static size_t find_shared_mappings(const char *path, struct piece *pieces)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    size_t count = 0;
+    char line[4096];
+    while (maps != NULL && count < MAPPINGS_MAX && fgets(line, sizeof(line), maps) != NULL) {
+        unsigned long start, end;
+        char permissions[8];
+        if (sscanf(line, "%lx-%lx %7s", &start, &end, permissions) == 3 && strcmp(permissions, "rw-s") == 0 &&
+            strstr(line, path) != NULL)
+            pieces[count++] = (struct piece){.start = (unsigned char *)start, .size = end - start};
+    }
+    if (maps != NULL)
+        fclose(maps);
+    return count;
+}
+
+/* Of each mapping the part from `offset` on, `size` bytes at most. */
+static void find_pieces(struct scribbling *scribbling, const char *path, int64_t offset, int64_t size)
+{
+    scribbling->count = find_shared_mappings(path, scribbling->pieces);
+    for (size_t i = 0; i < scribbling->count; i++) {
+        struct piece *piece = &scribbling->pieces[i];
+        size_t skipped = (size_t)offset < piece->size ? (size_t)offset : piece->size;
+        piece->start += skipped;
+        piece->size -= skipped;
+        if ((size_t)size < piece->size)
+            piece->size = (size_t)size;
+    }
+}
+
+static void crash(void)
+{
+    volatile int *volatile pointer = (volatile int *)8;
+    *pointer = 1;
+}
+
+static int finish(struct cohab_call *call, const struct scribbling *scribbling)
+{
+    if (strcmp(scribbling->outcome, "crash") == 0)
+        crash();
+    if (strcmp(scribbling->outcome, "exit") == 0)
+        _exit(0);
+    while (strcmp(scribbling->outcome, "spin") == 0)
+        (void)getppid();
+    int64_t bytes = 0;
+    for (size_t i = 0; i < scribbling->count; i++)
+        bytes += (int64_t)scribbling->pieces[i].size;
+    return cohab_return(call, "L", bytes);
+}
+
+int fault_scribble(struct cohab_call *call)
+{
+    struct scribbling scribbling = {.outcome = "return"};
+    const char *path;
+    int value;
+    int64_t offset = 0, size = INT64_MAX;
+    if (cohab_parse(call, "si|sLL", &path, &value, &scribbling.outcome, &offset, &size) != 0)
+        return -1;
+    find_pieces(&scribbling, path, offset, size);
+    for (size_t i = 0; i < scribbling.count; i++)
+        memset(scribbling.pieces[i].start, value, scribbling.pieces[i].size);
+    return finish(call, &scribbling);
+}
+
+/* Sebastiano Vigna's generator splitmix64. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static void fill_randomly(struct piece piece, uint64_t *state)
+{
+    for (size_t done = 0; done < piece.size; done += sizeof(uint64_t)) {
+        uint64_t bytes = next_random(state);
+        size_t left = piece.size - done;
+        memcpy(piece.start + done, &bytes, left < sizeof(bytes) ? left : sizeof(bytes));
+    }
+}
+
+int fault_scribble_random(struct cohab_call *call)
+{
+    struct scribbling scribbling = {.outcome = "return"};
+    const char *path;
+    int64_t seed, offset = 0, size = INT64_MAX;
+    if (cohab_parse(call, "sL|sLL", &path, &seed, &scribbling.outcome, &offset, &size) != 0)
+        return -1;
+    uint64_t state = (uint64_t)seed;
+    find_pieces(&scribbling, path, offset, size);
+    for (size_t i = 0; i < scribbling.count; i++)
+        fill_randomly(scribbling.pieces[i], &state);
+    return finish(call, &scribbling);
+}
