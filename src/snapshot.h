@@ -1,11 +1,11 @@
 /* PURE. A snapshot: what a process writes down of itself in the moment in which it crashes, or in which
- * somebody asks what it is doing. It lies behind the frame in the worker's request buffer, in shared memory, so
- * that it outlives its process. It holds nothing but raw facts (registers, a copy of the stack, the list of
- * mapped files), as whoever takes it is in a signal handler; frames and symbols are worked out of it by the
- * reporter (symbols.h).
+ * somebody asks what it is doing. It lies behind the frame in the worker's request buffer, in shared memory,
+ * so that it outlives its process. It holds nothing but raw facts (registers, a copy of the stack, the list
+ * of mapped files), as whoever takes it is in a signal handler; frames and symbols are worked out of it by
+ * the reporter (symbols.h).
  *
- * One writer: capture.c in the worker (or the forkserver). Readers treat it as untrusted: an engine can scribble
- * over it. They map it read-only and check every size and index that they use. */
+ * One writer: capture.c in the worker (or the forkserver). Readers treat it as untrusted: an engine can
+ * scribble over it. They map it read-only and check every size and index that they use. */
 #ifndef SNAPSHOT_H
 #define SNAPSHOT_H
 
@@ -46,12 +46,12 @@ struct snapshot {
     int32_t sender_pid;    /* si_pid, where the signal was sent */
     uint32_t sender_uid;
     int32_t self_pid;
-    int32_t thread;    /* thread id; that of the main thread is self_pid */
-    int32_t status;    /* SNAPSHOT_EXIT */
-    int32_t error;     /* errno */
+    int32_t thread;     /* thread id; that of the main thread is self_pid */
+    int32_t status;     /* SNAPSHOT_EXIT */
+    int32_t error;      /* errno */
     uint64_t data_size; /* private writable memory, what RLIMIT_DATA counts; bytes */
-    /* By DWARF's numbers. x86-64: 0 to 15, and the program counter at 16. AArch64: x0 to x30, the stack pointer
-     * at 31, the program counter at 32. */
+    /* By DWARF's numbers. x86-64: 0 to 15, and the program counter at 16. AArch64: x0 to x30, the stack
+     * pointer at 31, the program counter at 32. */
     uint64_t registers[SNAPSHOT_REGISTERS];
     uint64_t stack_from; /* address of stack[0] */
     uint64_t stack_size; /* bytes that stack[] holds; 0: the stack pointer led nowhere */
