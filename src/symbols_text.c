@@ -1,0 +1,102 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "symbols.h"
+
+/* Beginnings of the names of files that are never to blame. */
+static const char *const runtimes[] = {
+    "libc.so", "libc-",     "libm.so",     "libm-",    "libpthread", "ld-linux", "ld-musl",
+    "libdl",   "libstdc++", "libc++",      "libgcc_s", "libasan",    "libubsan", "liblsan",
+    "libtsan", "librt.so",  "libclang_rt", "[vdso]",   "libunwind",
+};
+
+static bool is_runtime(const struct symbols_frame *frame)
+{
+    if (!frame->module[0] || strcmp(frame->module, "cohabd") == 0)
+        return true;
+    for (size_t i = 0; i < sizeof(runtimes) / sizeof(*runtimes); i++)
+        if (strncmp(frame->module, runtimes[i], strlen(runtimes[i])) == 0)
+            return true;
+    return false;
+}
+
+size_t symbols_top(const struct symbols_frame *frames, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!is_runtime(&frames[i]))
+            return i;
+    return 0;
+}
+
+size_t symbols_bottom(const struct symbols_frame *frames, size_t count)
+{
+    for (size_t i = count; i > 0; i--)
+        if (!is_runtime(&frames[i - 1]))
+            return i;
+    return count;
+}
+
+void symbols_describe(const struct symbols_frame *frame, char *text, size_t size)
+{
+    char place[SYMBOLS_PATH_SIZE + 16] = "";
+    if (frame->file[0])
+        snprintf(place, sizeof(place), " (%s:%d)", symbols_maps_base(frame->file), frame->line);
+    if (frame->inlined)
+        snprintf(text, size, "%s!%s%s", frame->module, frame->symbol, place);
+    else if (frame->module[0] && frame->symbol[0])
+        snprintf(text, size, "%s!%s+0x%" PRIx64 "%s", frame->module, frame->symbol, frame->symbol_offset,
+                 place);
+    else if (frame->module[0])
+        snprintf(text, size, "%s+0x%" PRIx64 "%s", frame->module, frame->offset, place);
+    else
+        snprintf(text, size, "0x%" PRIx64, frame->address);
+}
+
+/* Where the bracket that closes at `end` opens; NULL: nowhere. */
+static char *find_opening(char *name, char *end)
+{
+    int depth = 0;
+    for (char *at = end; at >= name; at--) {
+        if (*at == ')')
+            depth++;
+        else if (*at == '(' && --depth == 0)
+            return at;
+    }
+    return NULL;
+}
+
+static void cut_parameters(char *name)
+{
+    char *clone = strstr(name, " [clone ");
+    if (clone)
+        *clone = '\0';
+    char *end = strrchr(name, ')');
+    char *opening = end && !strchr(end, ':') ? find_opening(name, end) : NULL;
+    if (opening && opening > name && !strstr(opening, "{lambda"))
+        *opening = '\0';
+}
+
+/* "void A::f<int>" has its type in front; "operator new" has none. */
+static void cut_type(char *name)
+{
+    int depth = 0;
+    char *begin = name;
+    for (char *at = name; *at; at++) {
+        if (strchr("<({", *at))
+            depth++;
+        else if (strchr(">)}", *at) && depth > 0)
+            depth--;
+        if (strncmp(at, "operator", 8) == 0 && depth == 0)
+            break;
+        if (*at == ' ' && depth == 0)
+            begin = at + 1;
+    }
+    memmove(name, begin, strlen(begin) + 1);
+}
+
+void symbols_shorten(char *name)
+{
+    cut_parameters(name);
+    cut_type(name);
+}
