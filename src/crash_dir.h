@@ -1,0 +1,11 @@
+/* Where reports of crashes lie unless --crash-dir says it: the server and the tool must agree. */
+#ifndef CRASH_DIR_H
+#define CRASH_DIR_H
+
+#include <stddef.h>
+
+/* The default directory; it need not exist. -1 with errno: ENOENT where there is no home directory,
+ * ENAMETOOLONG. */
+int crash_dir_default(char *path, size_t size);
+
+#endif
