@@ -6,12 +6,14 @@
 
 #include <msgpack.h>
 
-#include "clock.h"
+#include "admin_pack.h"
+#include "crashes.h"
 #include "envelope.h"
 #include "listen.h"
 #include "log.h"
 #include "master.h"
 #include "pack.h"
+#include "stacks.h"
 
 /* The admin socket: requests are small and rare, answers are small; connections are few. */
 #define REQUEST_MAX     4096u
@@ -25,6 +27,9 @@ struct admin_connection {
     bool asked;              /* at least one request has come */
     msgpack_sbuffer answers; /* not yet sent */
     size_t sent;
+    bool waits;     /* for stacks */
+    bool deferred;  /* its request waits for another one's stacks */
+    uint32_t msgid; /* of the request that waits */
 };
 
 struct admin {
@@ -35,161 +40,50 @@ struct admin {
     struct admin_connection connections[CONNECTIONS_MAX];
 };
 
-/* --- status --- */
+/* --- parameters --- */
 
-static void pack_text_entry(msgpack_packer *packer, const char *key, const char *value)
+#define WORDS_MAX 64
+
+/* A request's parameters: an array of texts, or of numbers. They are small (REQUEST_MAX). */
+struct words {
+    msgpack_unpacked unpacked;
+    const msgpack_object_array *array;
+};
+
+static bool words_open(struct words *words, const struct envelope_request *request)
 {
-    pack_text(packer, key);
-    pack_text(packer, value);
+    size_t offset = 0;
+    msgpack_unpacked_init(&words->unpacked);
+    if (msgpack_unpack_next(&words->unpacked, (const char *)request->params, request->params_size, &offset) !=
+        MSGPACK_UNPACK_SUCCESS)
+        return false;
+    words->array = &words->unpacked.data.via.array;
+    return true;
 }
 
-static void pack_number_entry(msgpack_packer *packer, const char *key, uint64_t value)
+static bool words_are(const struct words *words, msgpack_object_type type)
 {
-    pack_text(packer, key);
-    msgpack_pack_uint64(packer, value);
+    for (uint32_t i = 0; i < words->array->size; i++)
+        if (words->array->ptr[i].type != type)
+            return false;
+    return true;
 }
 
-static void pack_seconds_entry(msgpack_packer *packer, const char *key, uint64_t ns)
+static unsigned clear_words(struct quarantine *book, const msgpack_object_array *words)
 {
-    pack_text(packer, key);
-    msgpack_pack_double(packer, (double)ns / 1e9);
-}
-
-static void pack_nil_entry(msgpack_packer *packer, const char *key)
-{
-    pack_text(packer, key);
-    msgpack_pack_nil(packer);
-}
-
-static uint64_t since(uint64_t then, uint64_t now)
-{
-    return now > then ? now - then : 0;
-}
-
-static void pack_server(const struct master *master, msgpack_packer *packer, uint64_t now)
-{
-    pack_text(packer, "server");
-    msgpack_pack_map(packer, 6);
-    pack_number_entry(packer, "pid", (uint64_t)getpid());
-    pack_text_entry(packer, "version", COHAB_VERSION);
-    pack_text_entry(packer, "socket", master->options->socket);
-    pack_text_entry(packer, "state", master->state == MASTER_SERVING ? "running" : "stopping");
-    pack_seconds_entry(packer, "uptime", since(master->started_at, now));
-    pack_number_entry(packer, "workers", master->options->workers);
-}
-
-static void pack_engine(const struct master *master, msgpack_packer *packer)
-{
-    pack_text(packer, "engine");
-    msgpack_pack_map(packer, 4);
-    pack_text_entry(packer, "name", master->forkserver.engine_name);
-    pack_text_entry(packer, "version", master->forkserver.engine_version);
-    pack_text_entry(packer, "path", master->options->engine_path);
-    pack_number_entry(packer, "generation", master->forkserver.generation);
-}
-
-static void pack_connections(const struct master *master, msgpack_packer *packer)
-{
-    pack_text(packer, "connections");
-    msgpack_pack_map(packer, 4);
-    pack_number_entry(packer, "open", master->slots.open);
-    pack_number_entry(packer, "max", master->slots.count);
-    pack_number_entry(packer, "accepted", master->accepted);
-    pack_number_entry(packer, "refused", master->refused);
-}
-
-static void pack_totals(const struct master *master, msgpack_packer *packer)
-{
-    uint64_t calls = master->past_calls;
-    for (unsigned i = 0; i < master->options->workers; i++)
-        if (master->seats[i].row)
-            calls += atomic_load_explicit(&master->seats[i].row->calls, memory_order_relaxed);
-    pack_text(packer, "totals");
-    msgpack_pack_map(packer, 3);
-    pack_number_entry(packer, "calls", calls);
-    pack_number_entry(packer, "worker_deaths", master->worker_deaths);
-    pack_number_entry(packer, "forkserver_deaths", master->forkserver_deaths);
-}
-
-static const char *seat_state(const struct seat *seat, const struct row_view *row)
-{
-    switch (seat->child.state) {
-    case CHILD_NONE:
-    case CHILD_STARTING:
-        return "starting";
-    case CHILD_LEAVING:
-        return "leaving";
-    case CHILD_READY:
-        break;
+    unsigned cleared = 0;
+    if (words->size == 0)
+        return quarantine_clear(book, NULL);
+    for (uint32_t i = 0; i < words->size; i++) {
+        char word[QUARANTINE_REPORT_SIZE];
+        const msgpack_object_str *text = &words->ptr[i].via.str;
+        if (text->size >= sizeof(word))
+            continue;
+        memcpy(word, text->ptr, text->size);
+        word[text->size] = '\0';
+        cleared += quarantine_clear(book, word);
     }
-    return row->claim == ROW_NO_CLAIM ? "idle" : "busy";
-}
-
-static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_t now)
-{
-    struct row_view row = {.claim = ROW_NO_CLAIM};
-    if (seat->row)
-        row_read(seat->row, seat->key, &row);
-    bool running = seat->child.state == CHILD_READY && row.state == ROW_RUNNING;
-    msgpack_pack_map(packer, 8);
-    pack_number_entry(packer, "number", seat->child.number);
-    if (seat->child.pid > 0)
-        pack_number_entry(packer, "pid", (uint64_t)seat->child.pid);
-    else
-        pack_nil_entry(packer, "pid");
-    pack_number_entry(packer, "generation", seat->child.generation);
-    pack_text_entry(packer, "state", seat_state(seat, &row));
-    if (running) {
-        pack_text_entry(packer, "method", row.method);
-        pack_seconds_entry(packer, "running", since(row.started, now));
-    } else {
-        pack_nil_entry(packer, "method");
-        pack_nil_entry(packer, "running");
-    }
-    pack_number_entry(packer, "calls", row.calls);
-    pack_seconds_entry(packer, "age", seat->child.state == CHILD_NONE ? 0 : since(seat->child.born_at, now));
-}
-
-static void pack_workers(const struct master *master, msgpack_packer *packer, uint64_t now)
-{
-    pack_text(packer, "workers");
-    msgpack_pack_array(packer, master->options->workers);
-    for (unsigned i = 0; i < master->options->workers; i++)
-        pack_worker(&master->seats[i], packer, now);
-}
-
-static void pack_deaths(const struct master *master, msgpack_packer *packer, uint64_t now)
-{
-    uint64_t kept = master->worker_deaths < MASTER_DEATHS_KEPT ? master->worker_deaths : MASTER_DEATHS_KEPT;
-    pack_text(packer, "deaths");
-    msgpack_pack_array(packer, kept);
-    for (uint64_t i = 0; i < kept; i++) {
-        const struct death *death = &master->deaths[(master->worker_deaths - 1 - i) % MASTER_DEATHS_KEPT];
-        msgpack_pack_map(packer, 4);
-        pack_number_entry(packer, "worker", death->worker);
-        pack_number_entry(packer, "pid", (uint64_t)death->pid);
-        pack_text_entry(packer, "cause", death->cause);
-        pack_seconds_entry(packer, "ago", since(death->at, now));
-    }
-}
-
-/* Documented, with its version rule, in docs/protocol.md. */
-static void pack_status(const struct master *master, msgpack_packer *packer)
-{
-    uint64_t now = clock_now();
-    const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
-    msgpack_pack_map(packer, 8);
-    pack_number_entry(packer, "version", 1);
-    if (problem[0])
-        pack_text_entry(packer, "problem", problem);
-    else
-        pack_nil_entry(packer, "problem");
-    pack_server(master, packer, now);
-    pack_engine(master, packer);
-    pack_connections(master, packer);
-    pack_totals(master, packer);
-    pack_workers(master, packer, now);
-    pack_deaths(master, packer, now);
+    return cleared;
 }
 
 /* --- requests --- */
@@ -226,6 +120,76 @@ static bool stop_params(const struct envelope_request *request, bool *now)
            (request->params_size == 2 && params[0] == 0x91 && (params[1] == 0xc2 || params[1] == 0xc3));
 }
 
+static void handle_clear(struct admin_connection *connection, const struct envelope_request *request)
+{
+    struct words words;
+    msgpack_sbuffer result;
+    msgpack_packer packer;
+    if (words_open(&words, request) && words_are(&words, MSGPACK_OBJECT_STR)) {
+        msgpack_sbuffer_init(&result);
+        msgpack_packer_init(&packer, &result, msgpack_sbuffer_write);
+        unsigned cleared = clear_words(&connection->admin->master->crashes->book, words.array);
+        log_info("quarantine: %u requests cleared", cleared);
+        msgpack_pack_map(&packer, 1);
+        pack_text(&packer, "cleared");
+        msgpack_pack_unsigned_int(&packer, cleared);
+        answer_result(connection, request->msgid, &result);
+        msgpack_sbuffer_destroy(&result);
+    } else {
+        answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
+                     "quarantine_clear() takes hashes and ids of reports; none: it clears all");
+    }
+    msgpack_unpacked_destroy(&words.unpacked);
+}
+
+static void go_on(struct admin_connection *connection, int result);
+
+/* All that had to wait as long as one question was under way. */
+static void wake_connections(struct admin *admin)
+{
+    for (int i = 0; i < CONNECTIONS_MAX; i++)
+        if (admin->connections[i].watcher.fd >= 0)
+            go_on(&admin->connections[i], 0);
+}
+
+static void on_stacks(void *context, const msgpack_sbuffer *workers)
+{
+    struct admin_connection *connection = context;
+    struct admin *admin = connection->admin;
+    msgpack_sbuffer result;
+    msgpack_packer packer;
+    msgpack_sbuffer_init(&result);
+    msgpack_packer_init(&packer, &result, msgpack_sbuffer_write);
+    msgpack_pack_map(&packer, 2);
+    pack_text(&packer, "version");
+    msgpack_pack_int(&packer, 1);
+    pack_text(&packer, "workers");
+    msgpack_sbuffer_write(&result, workers->data, workers->size);
+    connection->waits = connection->deferred = false;
+    answer_result(connection, connection->msgid, &result);
+    msgpack_sbuffer_destroy(&result);
+    wake_connections(admin);
+}
+
+/* stack([worker]) */
+static void handle_stack(struct admin_connection *connection, const struct envelope_request *request)
+{
+    struct master *master = connection->admin->master;
+    struct words words;
+    bool sound = words_open(&words, request) && words_are(&words, MSGPACK_OBJECT_POSITIVE_INTEGER) &&
+                 words.array->size <= 1;
+    uint64_t number = sound && words.array->size == 1 ? words.array->ptr[0].via.u64 : 0;
+    msgpack_unpacked_destroy(&words.unpacked);
+    if (!sound || number > master->options->workers) {
+        answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
+                     sound ? "there is no worker of that number" : "stack() takes the number of a worker");
+        return;
+    }
+    connection->waits = true;
+    connection->msgid = request->msgid;
+    (void)stacks_ask(master, (unsigned)number, on_stacks, connection); /* nobody else asks: may_handle() */
+}
+
 static void handle_request(struct admin_connection *connection, const struct envelope_request *request)
 {
     connection->asked = true;
@@ -236,8 +200,15 @@ static void handle_request(struct admin_connection *connection, const struct env
     msgpack_sbuffer_init(&result);
     msgpack_packer_init(&packer, &result, msgpack_sbuffer_write);
     if (method_is(request, "status")) {
-        pack_status(master, &packer);
+        admin_pack_status(master, &packer);
         answer_result(connection, request->msgid, &result);
+    } else if (method_is(request, "stack")) {
+        handle_stack(connection, request);
+    } else if (method_is(request, "quarantine_list")) {
+        admin_pack_quarantine(master, &packer);
+        answer_result(connection, request->msgid, &result);
+    } else if (method_is(request, "quarantine_clear")) {
+        handle_clear(connection, request);
     } else if (method_is(request, "stop") && stop_params(request, &now)) {
         msgpack_pack_nil(&packer);
         answer_result(connection, request->msgid, &result);
@@ -257,6 +228,8 @@ static void handle_request(struct admin_connection *connection, const struct env
 
 static void close_connection(struct admin_connection *connection)
 {
+    stacks_forget(connection->admin->master, connection);
+    connection->waits = false;
     ev_io_stop(connection->admin->master->loop, &connection->watcher);
     close(connection->watcher.fd);
     connection->watcher.fd = -1;
@@ -269,7 +242,7 @@ static int handle_frame(struct admin_connection *connection)
 {
     struct envelope_request request;
     const char *why;
-    if (connection->answers.size > 0)
+    if (connection->answers.size > 0 || connection->waits)
         return 0;
     enum frame_progress progress = frame_check(connection->request, connection->received, REQUEST_MAX);
     if (progress != FRAME_COMPLETE)
@@ -277,6 +250,9 @@ static int handle_frame(struct admin_connection *connection)
     uint32_t length = frame_get_length(connection->request);
     if (envelope_read_request(connection->request + FRAME_HEADER_SIZE, length, &request, &why) != ENVELOPE_OK)
         return -1;
+    connection->deferred = method_is(&request, "stack") && stacks_busy(connection->admin->master);
+    if (connection->deferred)
+        return 0; /* one question at a time: wake_connections() comes back to this one */
     handle_request(connection, &request);
     size_t frame = FRAME_HEADER_SIZE + (size_t)length;
     memmove(connection->request, connection->request + frame, connection->received - frame);
@@ -311,10 +287,9 @@ static int write_answers(struct admin_connection *connection)
     return 0;
 }
 
-static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
+/* After something was read (result 0, or -1: it is of no more use) or an answer has come. */
+static void go_on(struct admin_connection *connection, int result)
 {
-    struct admin_connection *connection = watcher->data;
-    int result = events & EV_READ ? read_requests(connection) : 0;
     do
         result = result < 0 || write_answers(connection) < 0 ? -1 : handle_frame(connection);
     while (result > 0);
@@ -323,10 +298,19 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
         return;
     }
     /* While answers wait, nothing more is read: a client that never reads cannot make them grow. */
+    struct ev_loop *loop = connection->admin->master->loop;
     int wanted = connection->answers.size > 0 ? EV_WRITE : EV_READ;
-    ev_io_stop(loop, watcher);
-    ev_io_set(watcher, watcher->fd, wanted);
-    ev_io_start(loop, watcher);
+    ev_io_stop(loop, &connection->watcher);
+    ev_io_set(&connection->watcher, connection->watcher.fd, wanted);
+    if (!connection->waits && !connection->deferred)
+        ev_io_start(loop, &connection->watcher);
+}
+
+static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct admin_connection *connection = watcher->data;
+    go_on(connection, events & EV_READ ? read_requests(connection) : 0);
 }
 
 /* A free place, or that of a connection that was opened and never used: those lock no operator out. */
@@ -362,7 +346,7 @@ static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
         return;
     }
     connection->received = connection->sent = 0;
-    connection->asked = false;
+    connection->asked = connection->waits = connection->deferred = false;
     msgpack_sbuffer_init(&connection->answers);
     ev_io_set(&connection->watcher, fd, EV_READ);
     ev_io_start(loop, &connection->watcher);

@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "crash_cause.h"
+#include "crashes.h"
 #include "envelope.h"
 #include "log.h"
 #include "recovery.h"
+#include "serve.h"
 #include "worker.h"
 
 #define LABEL_SIZE 64
@@ -20,15 +23,9 @@
 /* A msgid ends at the latest here in a body: array, type and msgid, each in its longest form. */
 #define MSGID_WITHIN (5 + 9 + 9)
 
-static void describe_signal(int signal, char *text, size_t size)
+const char *deaths_signal_name(int status, char *text, size_t size)
 {
-    const char *name = sigabbrev_np(signal);
-    if (name)
-        snprintf(text, size, "SIG%s", name);
-    else if (signal >= SIGRTMIN)
-        snprintf(text, size, "SIGRTMIN+%d", signal - SIGRTMIN);
-    else
-        snprintf(text, size, "signal %d", signal); /* glibc keeps it for itself */
+    return crash_signal_name(WTERMSIG(status), text, size);
 }
 
 void deaths_describe_status(int status, char *text, size_t size)
@@ -38,8 +35,8 @@ void deaths_describe_status(int status, char *text, size_t size)
         snprintf(text, size, "exited with code %d", WEXITSTATUS(status));
         return;
     }
-    describe_signal(WTERMSIG(status), signal, sizeof(signal));
-    snprintf(text, size, "killed by %s%s", signal, WCOREDUMP(status) ? ", core dumped" : "");
+    snprintf(text, size, "killed by %s%s", deaths_signal_name(status, signal, sizeof(signal)),
+             WCOREDUMP(status) ? ", core dumped" : "");
 }
 
 bool deaths_was_killed(int status)
@@ -102,23 +99,10 @@ static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
     facts->has_msgid = envelope_read_msgid(bytes + FRAME_HEADER_SIZE, body, &facts->msgid);
 }
 
-static void describe_crash(int status, const char *method, char *text, size_t size)
-{
-    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
-        snprintf(text, size, "the engine closed or replaced the server's descriptors in %s()", method);
-    else if (WIFEXITED(status))
-        snprintf(text, size, "the engine called exit(%d) in %s()", WEXITSTATUS(status), method);
-    else {
-        char signal[32];
-        describe_signal(WTERMSIG(status), signal, sizeof(signal));
-        snprintf(text, size, "the engine crashed: %s in %s()", signal, method);
-    }
-}
-
 static void answer_for(struct seat *seat, const struct row_view *row, const struct recovery_plan *plan,
                        uint32_t slot, int status)
 {
-    char message[256], signal[32] = "";
+    char message[256], how[64], signal[32] = "";
     struct envelope_error error = {.message = message, .executed = true, .retry = row->idempotent};
     switch (plan->answer) {
     case RECOVERY_NO_ANSWER:
@@ -129,11 +113,10 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
         break;
     case RECOVERY_ENGINE_CRASHED:
         error.code = "INTERNAL", error.reason = "ENGINE_CRASHED";
-        describe_crash(status, row->method, message, sizeof(message));
-        if (WIFSIGNALED(status)) {
-            describe_signal(WTERMSIG(status), signal, sizeof(signal));
-            error.signal = signal;
-        }
+        deaths_describe_status(status, how, sizeof(how));
+        snprintf(message, sizeof(message), "the worker died in %s(): %s", row->method, how);
+        if (WIFSIGNALED(status))
+            error.signal = deaths_signal_name(status, signal, sizeof(signal));
         break;
     case RECOVERY_DEADLINE:
         error.code = "DEADLINE_EXCEEDED", error.reason = "DEADLINE";
@@ -160,6 +143,13 @@ static bool row_is_plausible(const struct master *master, const struct row_view 
                                           generation <= master->slots.slots[slot].generation);
 }
 
+/* Another worker has it, or its caller waits for what the master will say of one that died. */
+static bool is_accounted_for(const struct master *master, uint32_t slot, const struct seat *dead)
+{
+    uint64_t claim = slots_claim(&master->slots, slot);
+    return other_row_claims(master, claim, dead) || crashes_holds(master, claim);
+}
+
 /* The row does not tell which connection the worker held: one that is disarmed while no row claims it. Looked
  * at again and again, as another worker may have let go of a connection between the two looks, and claimed it
  * again. What remains is closed: its worker may have been in the middle of a response. */
@@ -168,8 +158,7 @@ static void close_lost(struct master *master, const struct seat *dead)
     for (int look = 0; look < SWEEP_LOOKS; look++) {
         slots_suspect(&master->slots, look == 0);
         for (uint32_t slot = 0; slot < master->slots.count; slot++)
-            if (master->slots.slots[slot].suspect &&
-                other_row_claims(master, slots_claim(&master->slots, slot), dead))
+            if (master->slots.slots[slot].suspect && is_accounted_for(master, slot, dead))
                 master->slots.slots[slot].suspect = false;
     }
     for (uint32_t slot = 0; slot < master->slots.count; slot++)
@@ -185,8 +174,14 @@ static bool was_ended(const struct seat *seat, const struct row_view *row, int s
     return expected && seat->deadline.stage >= DEADLINE_SIGNALLED && row->request == seat->deadline.request;
 }
 
-/* Design 4.2. The worker has been reaped, its messages have been read. */
-static void recover(struct seat *seat, const struct row_view *row, int status)
+static bool is_about_the_engine(const struct recovery_plan *plan)
+{
+    return plan->answer == RECOVERY_ENGINE_CRASHED || plan->answer == RECOVERY_DEADLINE;
+}
+
+/* Design 4.2. The worker has been reaped, its messages have been read. crash: its report, NULL: there will be
+ * none. */
+static void recover(struct seat *seat, const struct row_view *row, int status, struct crash *crash)
 {
     struct master *master = seat->master;
     struct recovery_facts facts = {
@@ -208,6 +203,10 @@ static void recover(struct seat *seat, const struct row_view *row, int status)
     struct recovery_plan plan = recovery_decide(&facts);
     log_debug("worker %u was %s: slot %u, action %d, answer %d", seat->child.number,
               row_state_name(row->state), slot, (int)plan.action, (int)plan.answer);
+    if (crash && is_about_the_engine(&plan)) {
+        crashes_hold(crash, row->claim, &plan, status);
+        return;
+    }
     answer_for(seat, row, &plan, slot, status);
     if (!slots_find(&master->slots, row->claim, &slot))
         return; /* closed, as the answer could not be sent */
@@ -247,12 +246,17 @@ static void describe_death(const struct seat *seat, const struct row_view *row, 
         snprintf(cause, size, "%s", how);
 }
 
+static bool has_left(const struct row_view *row, int status)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_LEFT && row->state == ROW_WAITING;
+}
+
 static void log_death(struct seat *seat, const struct row_view *row, int status)
 {
     char label[LABEL_SIZE], cause[CAUSE_SIZE];
     struct master *master = seat->master;
     child_label(&seat->child, label, sizeof(label));
-    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_LEFT && row->state == ROW_WAITING) {
+    if (has_left(row, status)) {
         log_info("%s left", label);
         return;
     }
@@ -266,12 +270,95 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
     memcpy(death->cause, cause, sizeof(cause));
 }
 
-uint64_t deaths_take_over(struct seat *seat, int status)
+/* --- reports --- */
+
+/* Not of those that left, nor of those that the master killed as the server stops. */
+static bool deserves_report(const struct seat *seat, const struct row_view *row, int status)
+{
+    bool deserted = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_MASTER_GONE;
+    return !has_left(row, status) && !deserted && seat->master->state != MASTER_KILLING;
+}
+
+static enum end_cause find_end(const struct seat *seat, const struct row_view *row, int status)
+{
+    if (was_ended(seat, row, status))
+        return END_DEADLINE;
+    if (seat->end != END_OWN)
+        return seat->end;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
+        return END_DESCRIPTORS;
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+        oom_take(&seat->master->crashes->oom, clock_now()))
+        return END_OOM;
+    return END_OWN;
+}
+
+static bool runs_request(const struct row_view *row)
+{
+    return row->valid && row->claim != ROW_NO_CLAIM &&
+           (row->state == ROW_RUNNING || (row->state == ROW_WRITING && row->writing_from == ROW_RUNNING));
+}
+
+void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const struct row_view *row)
+{
+    const struct master *master = seat->master;
+    uint32_t slot;
+    job->worker = seat->child.number;
+    job->pid = seat->child.pid;
+    job->generation = seat->child.generation;
+    job->born_at = seat->child.born_at;
+    job->snapshot = serve_buffer_size(master->options->max_frame);
+    job->phase = seat_serves(seat) ? PHASE_IDLE : PHASE_START;
+    job->served = row->valid ? row->calls : 0;
+    if (!seat_serves(seat) || !runs_request(row))
+        return;
+    job->phase = PHASE_CALL;
+    job->request = row->request;
+    job->msgid = row->msgid;
+    job->idempotent = row->idempotent;
+    job->started = row->started;
+    job->received = row->received;
+    memcpy(job->method, row->method, sizeof(job->method));
+    if (slots_find(&master->slots, row->claim, &slot)) {
+        job->peer_pid = master->slots.slots[slot].peer_pid;
+        job->peer_uid = master->slots.slots[slot].peer_uid;
+    }
+}
+
+static struct crash *report(struct seat *seat, const struct row_view *row, int status, uint64_t peak)
+{
+    struct crash *crash = crashes_new(seat->master, REPORTER_DEATH);
+    if (!crash)
+        return NULL;
+    struct reporter_job *job = crashes_job(crash);
+    deaths_fill_job(job, seat, row);
+    job->status = status;
+    job->end = find_end(seat, row, status);
+    job->peak = peak;
+    output_drain(&seat->output);
+    return crashes_send(crash, seat->buffer, &seat->output);
+}
+
+void deaths_report_start(struct seat *seat, int status, uint64_t peak)
 {
     struct row_view row;
     row_read(seat->row, seat->key, &row);
+    bool said_so = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_NOT_STARTED;
+    if (!said_so && seat->master->state != MASTER_KILLING)
+        (void)report(seat, &row, status, peak);
+}
+
+uint64_t deaths_take_over(struct seat *seat, int status, uint64_t peak)
+{
+    struct row_view row;
+    struct crash *crash = NULL;
+    row_read(seat->row, seat->key, &row);
     log_death(seat, &row, status);
-    recover(seat, &row, status);
+    if (deserves_report(seat, &row, status))
+        crash = report(seat, &row, status, peak);
+    if (crash)
+        crashes_note_death(crash, seat->master->worker_deaths - 1);
+    recover(seat, &row, status, crash);
     if (!row_is_plausible(seat->master, &row))
         return 0;
     seat->master->past_calls += row.calls;

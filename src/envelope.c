@@ -183,6 +183,10 @@ static enum envelope_result read_meta_entry(struct cursor *cursor, struct envelo
         *why = "meta: deadline is not an unsigned integer (ns of CLOCK_MONOTONIC)";
         return request->has_deadline ? ENVELOPE_OK : ENVELOPE_BAD_REQUEST;
     }
+    if (name_is(key, length, "sent")) {
+        request->has_sent = read_unsigned(cursor, &request->sent);
+        return request->has_sent ? ENVELOPE_OK : skip_value(cursor, CHECK_MAX_DEPTH);
+    }
     if (name_is(key, length, "timeout")) {
         request->has_timeout =
             read_double(cursor, &request->timeout) && !isnan(request->timeout) && request->timeout >= 0;
@@ -360,6 +364,45 @@ static void pack_message(msgpack_packer *packer, const char *message)
     msgpack_pack_str_with_body(packer, clean, size);
 }
 
+static void pack_detail(msgpack_packer *packer, const char *key, const char *value)
+{
+    if (!value)
+        return;
+    pack_text(packer, key);
+    pack_message(packer, value);
+}
+
+/* As many as leave room for what follows. */
+static void pack_texts(msgpack_packer *packer, const char *key, const char *const *texts, size_t count)
+{
+    size_t kept = 0;
+    if (count == 0)
+        return;
+    for (size_t room = ENVELOPE_DETAILS_MAX / 2; kept < count; kept++) {
+        size_t size = strlen(texts[kept]) + 5;
+        if (size > room)
+            break;
+        room -= size;
+    }
+    pack_text(packer, key);
+    msgpack_pack_array(packer, kept);
+    for (size_t i = 0; i < kept; i++)
+        pack_message(packer, texts[i]);
+}
+
+static void pack_details(msgpack_packer *packer, const struct envelope_error *error)
+{
+    size_t count = (error->signal != NULL) + (error->report != NULL) + (error->stderr_tail != NULL) +
+                   (error->frame_count > 0) + (error->report_count > 0);
+    pack_text(packer, "details");
+    msgpack_pack_map(packer, count);
+    pack_detail(packer, "signal", error->signal);
+    pack_detail(packer, "report", error->report);
+    pack_texts(packer, "frames", error->frames, error->frame_count);
+    pack_texts(packer, "reports", error->reports, error->report_count);
+    pack_detail(packer, "stderr", error->stderr_tail);
+}
+
 static void pack_error(msgpack_packer *packer, const struct envelope_error *error)
 {
     msgpack_pack_map(packer, 6);
@@ -373,12 +416,7 @@ static void pack_error(msgpack_packer *packer, const struct envelope_error *erro
     pack_flag(packer, error->executed);
     pack_text(packer, "retry");
     pack_flag(packer, error->retry);
-    pack_text(packer, "details");
-    msgpack_pack_map(packer, error->signal ? 1 : 0);
-    if (error->signal) {
-        pack_text(packer, "signal");
-        pack_text(packer, error->signal);
-    }
+    pack_details(packer, error);
 }
 
 size_t envelope_write_error(unsigned char frame[ENVELOPE_ERROR_MAX], bool has_msgid, uint32_t msgid,

@@ -19,6 +19,8 @@ struct envelope_request {
     size_t param_count;
     bool has_deadline;
     uint64_t deadline; /* CLOCK_MONOTONIC, ns */
+    bool has_sent;
+    uint64_t sent; /* when the client sent it: CLOCK_MONOTONIC, ns; where it says so */
     bool has_timeout;
     double timeout; /* seconds from when the server reads the frame; not NaN, not negative */
 };
@@ -56,14 +58,22 @@ struct envelope_error {
     const char *code;   /* gRPC's name, for example "INTERNAL" */
     const char *reason; /* stable upper-case word */
     const char *message;
-    bool executed;      /* false: the engine certainly never saw the request */
-    bool retry;         /* true: sending it again is safe and may help */
-    const char *signal; /* details: "SIGSEGV", or NULL */
+    bool executed; /* false: the engine certainly never saw the request */
+    bool retry;    /* true: sending it again is safe and may help */
+    /* Details; NULL: none. */
+    const char *signal; /* "SIGSEGV" */
+    const char *report; /* id of a crash report */
+    const char *stderr_tail;
+    const char *const *frames; /* frame_count of them, innermost first; cut where there is no room */
+    size_t frame_count;
+    const char *const *reports; /* report_count ids, of what led to this */
+    size_t report_count;
 };
 
-/* Enough for any error frame: messages are cut at ENVELOPE_MESSAGE_MAX bytes. */
+/* Enough for any error frame: messages are cut at ENVELOPE_MESSAGE_MAX bytes, details at what they have. */
 #define ENVELOPE_MESSAGE_MAX 2048u
-#define ENVELOPE_ERROR_MAX   (ENVELOPE_MESSAGE_MAX + 512u)
+#define ENVELOPE_DETAILS_MAX 7168u
+#define ENVELOPE_ERROR_MAX   (ENVELOPE_MESSAGE_MAX + ENVELOPE_DETAILS_MAX + 512u)
 
 /* Writes a whole frame, response or (without msgid) connection error, and returns its size. */
 size_t envelope_write_error(unsigned char frame[ENVELOPE_ERROR_MAX], bool has_msgid, uint32_t msgid,

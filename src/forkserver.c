@@ -12,10 +12,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "build_id.h"
+#include "capture.h"
 #include "descriptors.h"
 #include "engine_load.h"
 #include "ipc.h"
 #include "preload.h"
+#include "shared.h"
 #include "title.h"
 #include "worker.h"
 
@@ -76,7 +79,7 @@ static int check_leftovers(struct engine *engine)
     return 0;
 }
 
-static int load(struct engine *engine, const struct options *options)
+int forkserver_load(struct engine *engine, const struct options *options)
 {
     if (engine_open(engine, options->engine_path, options->engine_argc, options->engine_argv) < 0 ||
         engine_run_load(engine) < 0 || check_leftovers(engine) < 0)
@@ -117,7 +120,8 @@ static void handle_fork(struct forkserver *forkserver, struct ipc_message *messa
                                  .master = forkserver->master,
                                  .control = message->descriptors[IPC_FORK_CONTROL],
                                  .row = message->descriptors[IPC_FORK_ROW],
-                                 .buffer = message->descriptors[IPC_FORK_BUFFER]};
+                                 .buffer = message->descriptors[IPC_FORK_BUFFER],
+                                 .output = message->descriptors[IPC_FORK_OUTPUT]};
     int error = fork_worker(forkserver, &birth);
     for (int i = 0; i < IPC_FORK_DESCRIPTORS; i++)
         close(message->descriptors[i]);
@@ -128,11 +132,22 @@ static void handle_fork(struct forkserver *forkserver, struct ipc_message *messa
 static void say_loaded(const struct cohab_engine *description)
 {
     struct ipc_message message = {.type = IPC_LOADED};
-    int length = snprintf(message.text, sizeof(message.text), "%.400s%c%.400s", description->name, '\0',
-                          description->version);
+    char build_id[64];
+    build_id_find(description, build_id, sizeof(build_id));
+    int length = snprintf(message.text, sizeof(message.text), "%.400s%c%.400s%c%s", description->name, '\0',
+                          description->version, '\0', build_id);
     message.text_size = (uint32_t)length + 1;
     if (ipc_send(FD_FORKSERVER, &message, 0) < 0)
         _exit(EXIT_FAILURE);
+}
+
+/* load() may crash, or call exit(). */
+static int watch_load(void)
+{
+    struct snapshot *snapshot = shared_map(FD_SNAPSHOT, sizeof(*snapshot), 0);
+    if (!snapshot || capture_init(snapshot, NULL, SNAPSHOT_LOADING) < 0)
+        return -1;
+    return capture_watch_exit();
 }
 
 void forkserver_run(const struct options *options)
@@ -144,13 +159,20 @@ void forkserver_run(const struct options *options)
     fcntl(FD_FORKSERVER, F_SETFD,
           FD_CLOEXEC); /* they had to outlive one exec: of programs that engines start, none */
     fcntl(FD_SET, F_SETFD, FD_CLOEXEC);
+    fcntl(FD_SNAPSHOT, F_SETFD, FD_CLOEXEC);
+    fcntl(FD_QUARANTINE, F_SETFD, FD_CLOEXEC);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* it leads to a log */
     preload_forget_request();
     title_set("forkserver ");
     title_set_suffix("loading");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
     if (getppid() != forkserver.master)
         _exit(EXIT_FAILURE);
-    if (load(&forkserver.engine, options) < 0) {
+    if (watch_load() < 0) {
+        tell_master(IPC_LOAD_FAILED, 0, "cannot install signal handlers: is /proc mounted?");
+        _exit(EXIT_FAILURE);
+    }
+    if (forkserver_load(&forkserver.engine, options) < 0) {
         tell_master(IPC_LOAD_FAILED, 0, forkserver.engine.setup.error);
         _exit(EXIT_FAILURE);
     }
@@ -166,16 +188,24 @@ void forkserver_run(const struct options *options)
 
 /* --- --check --- */
 
-static const char *checked_engine; /* NULL: its hooks have returned */
+static const char *guarded_engine; /* its path; NULL: it may exit */
+static const char *guarded_hooks;
 
-/* An exit() in load() or selftest() must not look like success. */
-static void on_check_exit(void)
+static void on_forbidden_exit(void)
 {
-    if (!checked_engine)
+    if (!guarded_engine)
         return;
-    fprintf(stderr, "cohabd: engine %s: it called exit() in load() or selftest()\n", checked_engine);
+    fprintf(stderr, "cohabd: engine %s: it called exit() in %s\n", guarded_engine, guarded_hooks);
     fflush(NULL);
     _exit(EXIT_FAILURE);
+}
+
+void forkserver_forbid_exit(const struct options *options, const char *where)
+{
+    if (!guarded_hooks)
+        atexit(on_forbidden_exit);
+    guarded_engine = where ? options->engine_path : NULL;
+    guarded_hooks = where ? where : "";
 }
 
 int forkserver_check(const struct options *options)
@@ -183,10 +213,9 @@ int forkserver_check(const struct options *options)
     struct engine engine;
     options_check_directories(options);
     (void)close_range(STDERR_FILENO + 1, ~0u, 0); /* what was inherited is not the engine's */
-    checked_engine = options->engine_path;
-    atexit(on_check_exit);
-    bool failed = load(&engine, options) < 0 || engine_run_selftest(&engine) < 0;
-    checked_engine = NULL;
+    forkserver_forbid_exit(options, "load() or selftest()");
+    bool failed = forkserver_load(&engine, options) < 0 || engine_run_selftest(&engine) < 0;
+    forkserver_forbid_exit(options, NULL);
     if (failed) {
         fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine.setup.error);
         return EXIT_FAILURE;

@@ -7,6 +7,7 @@
 #ifndef FORKSERVER_H
 #define FORKSERVER_H
 
+#include "engine_load.h"
 #include "options.h"
 
 #define FORKSERVER_ARGV0 "cohabd-forkserver"
@@ -15,6 +16,12 @@
 
 /* Never returns. Exits 1 after telling the master why the engine could not be loaded. */
 _Noreturn void forkserver_run(const struct options *options);
+
+/* Opens the engine and runs its load(). -1 with one line in engine->setup.error. */
+int forkserver_load(struct engine *engine, const struct options *options);
+/* From here on an exit() fails loudly, as it must not look like success; until this is called with NULL.
+ * `where`: what may have called it, "load() or selftest()". */
+void forkserver_forbid_exit(const struct options *options, const char *where);
 
 /* `cohabd --check`: loads the engine, runs its self-test, prints what it is. Returns the exit code. */
 int forkserver_check(const struct options *options);

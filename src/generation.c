@@ -11,27 +11,38 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "crashes.h"
 #include "deaths.h"
 #include "descriptors.h"
 #include "forkserver.h"
 #include "ipc.h"
 #include "log.h"
 #include "preload.h"
+#include "shared.h"
+#include "snapshot.h"
 #include "supervise.h"
 #include "title.h"
 
 /* --- messages --- */
 
+/* One of several strings that follow each other. */
+static void copy_part(const struct ipc_message *message, int part, char *text, size_t size)
+{
+    size_t at = 0;
+    for (; part > 0 && at < message->text_size; part--)
+        at += strlen(message->text + at) + 1;
+    snprintf(text, size, "%.*s", (int)size - 1, at < message->text_size ? message->text + at : "");
+}
+
 static void on_loaded(struct master *master, const struct ipc_message *message)
 {
     struct forkserver_state *forkserver = &master->forkserver;
-    size_t name = strnlen(message->text, message->text_size);
     forkserver->loaded = true;
     master->load_problem[0] = '\0';
     forkserver->progress_at = clock_now();
-    snprintf(forkserver->engine_name, sizeof(forkserver->engine_name), "%.255s", message->text);
-    snprintf(forkserver->engine_version, sizeof(forkserver->engine_version), "%.255s",
-             name + 1 < message->text_size ? message->text + name + 1 : "");
+    copy_part(message, 0, forkserver->engine_name, sizeof(forkserver->engine_name));
+    copy_part(message, 1, forkserver->engine_version, sizeof(forkserver->engine_version));
+    copy_part(message, 2, forkserver->build_id, sizeof(forkserver->build_id));
     log_info("engine %s %s loaded, generation %u", forkserver->engine_name, forkserver->engine_version,
              forkserver->generation);
     supervise_births(master);
@@ -93,17 +104,18 @@ void generation_end(struct master *master)
 }
 
 /* In the forked child, until exec. The master has one thread, so that any call is safe here. */
-_Noreturn static void become_forkserver(const struct master *master, int control, char **argv)
+_Noreturn static void become_forkserver(const struct master *master, int control, int output, char **argv)
 {
     sigset_t none;
     sigemptyset(&none);
     setpgid(0, 0); /* Ctrl-C is for the master alone */
     int null = open("/dev/null", O_RDONLY);
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ||
-        dup2(control, FD_FORKSERVER) < 0 || dup2(master->slots.set, FD_SET) < 0 ||
-        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+        dup2(output, STDERR_FILENO) < 0 || dup2(control, FD_FORKSERVER) < 0 ||
+        dup2(master->slots.set, FD_SET) < 0 || dup2(master->forkserver.snapshot, FD_SNAPSHOT) < 0 ||
+        dup2(master->crashes->table, FD_QUARANTINE) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         _exit(EXIT_FAILURE);
-    if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_SET + 1, ~0u, 0) < 0)
+    if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_HANDED_END, ~0u, 0) < 0)
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
     signal(SIGHUP, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
@@ -130,27 +142,50 @@ static void note_failure(struct forkserver_state *forkserver)
     backoff_note(&forkserver->backoff, &(struct life){.ended_at = clock_now()});
 }
 
+static void close_memory(struct master *master)
+{
+    struct forkserver_state *forkserver = &master->forkserver;
+    output_close(&forkserver->output);
+    if (forkserver->snapshot >= 0)
+        close(forkserver->snapshot);
+    forkserver->snapshot = -1;
+}
+
+/* What a new one is given of its own: where to print, and where to write down how it crashed. */
+static int open_memory(struct master *master, int *output)
+{
+    struct forkserver_state *forkserver = &master->forkserver;
+    forkserver->snapshot = shared_create("cohab-snapshot", sizeof(struct snapshot));
+    *output = output_open(&forkserver->output, master->loop, 0);
+    return forkserver->snapshot < 0 || *output < 0 ? -1 : 0;
+}
+
 int generation_start(struct master *master)
 {
     struct forkserver_state *forkserver = &master->forkserver;
-    int pair[2];
+    int pair[2], output = -1;
     char **argv = forkserver_argv(master);
-    if (!argv || ipc_pair(pair, 0) < 0) {
+    if (!argv || open_memory(master, &output) < 0 || ipc_pair(pair, 0) < 0) {
         free(argv);
         log_error("cannot start a forkserver: %m");
         note_failure(forkserver);
+        if (output >= 0)
+            close(output);
+        close_memory(master);
         return -1;
     }
     pid_t pid = fork();
     if (pid == 0)
-        become_forkserver(master, pair[1], argv);
+        become_forkserver(master, pair[1], output, argv);
     int saved = errno;
     free(argv);
     close(pair[1]);
+    close(output);
     errno = saved;
     if (pid < 0) {
         log_error("cannot fork a forkserver: %m");
         close(pair[0]);
+        close_memory(master);
         note_failure(forkserver);
         return -1;
     }
@@ -171,7 +206,30 @@ static void tell_never_loaded(struct master *master, const char *how)
     snprintf(master->load_problem, sizeof(master->load_problem), "load() never returned: %s", how);
 }
 
-void generation_died(struct master *master, int status)
+/* A crash in load(), or of one that served. */
+static void report_crash(struct master *master, int status, uint64_t peak)
+{
+    const struct forkserver_state *forkserver = &master->forkserver;
+    bool deserves = supervise_wants_births(master) && !forkserver->explained &&
+                    !(WIFEXITED(status) && WEXITSTATUS(status) == FORKSERVER_EXIT_NOT_RUN);
+    struct crash *crash = deserves ? crashes_new(master, REPORTER_DEATH) : NULL;
+    if (!crash)
+        return;
+    struct reporter_job *job = crashes_job(crash);
+    job->pid = forkserver->pid;
+    job->generation = forkserver->generation;
+    job->status = status;
+    job->phase = forkserver->loaded ? PHASE_IDLE : PHASE_LOAD;
+    job->end =
+        WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && oom_take(&master->crashes->oom, clock_now())
+            ? END_OOM
+            : END_OWN;
+    job->born_at = forkserver->born_at;
+    job->peak = peak;
+    (void)crashes_send(crash, forkserver->snapshot, &forkserver->output);
+}
+
+void generation_died(struct master *master, int status, uint64_t peak)
 {
     struct forkserver_state *forkserver = &master->forkserver;
     char how[64];
@@ -189,6 +247,9 @@ void generation_died(struct master *master, int status)
         else if (!forkserver->explained)
             tell_never_loaded(master, how);
     }
+    output_drain(&forkserver->output);
+    report_crash(master, status, peak);
+    close_memory(master);
     (void)kill(-forkserver->pid, SIGKILL); /* what load() has started, and births that had not come far */
     if (forkserver->loaded)
         master->forkserver_deaths++;

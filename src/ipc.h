@@ -8,15 +8,15 @@
 #include <sys/types.h>
 
 #define IPC_TEXT_SIZE       1024
-#define IPC_MAX_DESCRIPTORS 3
+#define IPC_MAX_DESCRIPTORS 4
 
 enum ipc_type {
     /* forkserver to master */
-    IPC_LOADED = 1,  /* text: the engine's name and version, each terminated */
+    IPC_LOADED = 1,  /* text: the engine's name, version and build id, each terminated */
     IPC_LOAD_FAILED, /* text: why */
     IPC_FORK_FAILED, /* number; text: why */
     /* master to forkserver */
-    IPC_FORK, /* number; descriptors: IPC_FORK_CONTROL, IPC_FORK_ROW, IPC_FORK_BUFFER */
+    IPC_FORK, /* number; descriptors: IPC_FORK_CONTROL and so on */
     /* worker to master */
     IPC_HELLO,        /* the first message; the kernel names its sender */
     IPC_READY,        /* start() succeeded: it serves */
@@ -28,7 +28,7 @@ enum ipc_type {
     IPC_GONE,  /* claim: the slot has no such tenant any more */
 };
 
-enum { IPC_FORK_CONTROL, IPC_FORK_ROW, IPC_FORK_BUFFER, IPC_FORK_DESCRIPTORS };
+enum { IPC_FORK_CONTROL, IPC_FORK_ROW, IPC_FORK_BUFFER, IPC_FORK_OUTPUT, IPC_FORK_DESCRIPTORS };
 
 struct ipc_message {
     uint32_t type;   /* enum ipc_type */

@@ -70,8 +70,6 @@ static void log_va(enum log_level at, const char *format, va_list arguments)
 
 static void log_va(enum log_level at, const char *format, va_list arguments)
 {
-    if (at > level)
-        return;
     int saved = errno;
     char line[LINE_MAX_SIZE];
     struct timespec now;
@@ -102,7 +100,8 @@ static void log_va(enum log_level at, const char *format, va_list arguments)
     {                                                                                                        \
         va_list arguments;                                                                                   \
         va_start(arguments, format);                                                                         \
-        log_va(at, format, arguments);                                                                       \
+        if ((at) <= level)                                                                                   \
+            log_va(at, format, arguments);                                                                   \
         va_end(arguments);                                                                                   \
     }
 
@@ -110,6 +109,24 @@ LOG_FUNCTION(log_error, LOG_ERROR)
 LOG_FUNCTION(log_warn, LOG_WARN)
 LOG_FUNCTION(log_info, LOG_INFO)
 LOG_FUNCTION(log_debug, LOG_DEBUG)
+
+static void log_always(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void log_always(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    log_va(LOG_INFO, format, arguments);
+    va_end(arguments);
+}
+
+void log_output(unsigned number, const char *line, size_t size)
+{
+    if (number > 0)
+        log_always("worker %u: %.*s", number, (int)size, line);
+    else
+        log_always("forkserver: %.*s", (int)size, line);
+}
 
 void fatal(const char *format, ...)
 {

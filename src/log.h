@@ -3,6 +3,8 @@
 #ifndef LOG_H
 #define LOG_H
 
+#include <stddef.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* For the master, which must not block: has messages written without blocking even where others write to the
@@ -17,6 +19,9 @@ void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A line of what the engine printed: always written. number: of the worker; 0: the forkserver. */
+void log_output(unsigned number, const char *line, size_t size);
 
 /* log_error(), then exit(1): for a process that cannot go on. */
 _Noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));

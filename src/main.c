@@ -6,6 +6,7 @@
 #include "forkserver.h"
 #include "master.h"
 #include "options.h"
+#include "replay.h"
 #include "title.h"
 
 /* Descriptors 0 to 2 are open from here on, so that nothing else can come to lie there. */
@@ -32,5 +33,7 @@ int main(int argc, char **argv)
         forkserver_run(&options);
     if (options.check)
         return forkserver_check(&options);
+    if (options.replay)
+        return replay_run(&options);
     return master_run(&options, argc, argv);
 }

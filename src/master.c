@@ -12,12 +12,14 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "crashes.h"
 #include "descriptors.h"
 #include "envelope.h"
 #include "generation.h"
 #include "listen.h"
 #include "log.h"
 #include "probe.h"
+#include "stacks.h"
 #include "supervise.h"
 
 #define TICK_IDLE 0.1
@@ -29,6 +31,8 @@
 #define LEAVE_TIMEOUT (2 * CLOCK_NS_PER_S)
 /* And what killed ones are given to die: a process that sleeps in the kernel may never. */
 #define KILL_TIMEOUT (2 * CLOCK_NS_PER_S)
+/* And what the reporter is given, at the end. */
+#define REPORTS_TIMEOUT (2 * CLOCK_NS_PER_S)
 /* How long a stop goes on refusing requests that keep coming after the last call has ended. */
 #define QUIET_WAIT CLOCK_NS_PER_S
 
@@ -155,6 +159,8 @@ void master_abandon(struct master *master)
 {
     supervise_signal(master, SIGKILL);
     generation_end(master);
+    crashes_wait(master);
+    crashes_end(master);
     stop_listening(master);
     admin_close(master);
     listen_unlock(master->options->socket, master->lock);
@@ -212,6 +218,14 @@ static bool is_overdue(const struct master *master, uint64_t now)
     return now >= master->leave_at && (now >= master->stop_at || !supervise_any_running(master));
 }
 
+/* Callers wait for them. */
+static bool reports_are_out(struct master *master, uint64_t now)
+{
+    if (master->reports_at == 0)
+        master->reports_at = now + REPORTS_TIMEOUT;
+    return !crashes_under_way(master) || now >= master->reports_at;
+}
+
 void master_look_at_stop(struct master *master)
 {
     uint64_t now = clock_now();
@@ -228,6 +242,8 @@ void master_look_at_stop(struct master *master)
         if (alive > 0 && master->state == MASTER_KILLING && now >= master->stop_at)
             log_warn("%u processes do not die; they are left behind", alive);
         else if (alive > 0)
+            return;
+        if (!reports_are_out(master, now))
             return;
         finish(master);
     }
@@ -262,6 +278,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     struct master *master = timer->data;
     bool busy = supervise_look(master);
     supervise_births(master);
+    crashes_start_reporter(master);
+    quarantine_expire(&master->crashes->book, clock_now());
     master_look_at_stop(master);
     timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;
     ev_timer_again(loop, timer);
@@ -370,11 +388,13 @@ static void set_up(struct master *master)
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         fatal("cannot become a subreaper: %m");
     limit_cores(master->options);
-    master->loop = ev_default_loop(EVFLAG_AUTO);
+    master->loop = ev_loop_new(EVFLAG_AUTO); /* the default one would reap children itself */
     if (!master->loop)
         fatal("cannot create an event loop: %m");
-    if (slots_init(&master->slots, master->options->max_connections) < 0 || supervise_init(master) < 0)
+    if (slots_init(&master->slots, master->options->max_connections) < 0 || supervise_init(master) < 0 ||
+        stacks_init(master) < 0)
         fatal("cannot set up: %m");
+    crashes_init(master);
     watch_signals(master);
     init_watchers(master);
 }
@@ -388,10 +408,15 @@ int master_run(const struct options *options, int argc, char **argv)
     log_never_block();
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
-    master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
+    master = (struct master){.options = &adjusted,
+                             .argc = argc,
+                             .argv = argv,
+                             .started_at = clock_now(),
+                             .forkserver.snapshot = -1};
     set_up(&master);
     if (generation_start(&master) < 0)
         master_abandon(&master);
     ev_run(master.loop, 0);
+    crashes_end(&master);
     return EXIT_SUCCESS;
 }

@@ -13,6 +13,8 @@
 #include "children.h"
 #include "deadline.h"
 #include "options.h"
+#include "output.h"
+#include "reporter.h"
 #include "row.h"
 #include "slots.h"
 #include "stall.h"
@@ -26,6 +28,16 @@ enum master_state {
     MASTER_FINISHED, /* nothing is left; the loop ends */
 };
 
+/* A worker's stack, while it is asked for (stacks.h). All zeros: it is not. */
+struct look {
+    uint64_t asked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
+    uint64_t request;      /* whose */
+    uint32_t looks;        /* that the row counted then */
+    bool slow;             /* for --slow-stack */
+    uint64_t slow_request; /* the last one that was asked about for --slow-stack */
+    void *query;           /* who wants to know; NULL: nobody */
+};
+
 /* A worker's place, and what belongs to its present process: fresh for every one. */
 struct seat {
     struct child child;
@@ -37,8 +49,11 @@ struct seat {
     ev_io control_watcher;
     struct deadline deadline;
     struct stall stall;
-    bool explained;  /* its process has said why it does not start */
-    bool slow_start; /* it has been said that its start() takes long */
+    struct output output;
+    struct look look;
+    enum end_cause end; /* what the master has done to its process */
+    bool explained;     /* its process has said why it does not start */
+    bool slow_start;    /* it has been said that its start() takes long */
 };
 
 /* Whether its process has said that it is ready: only then does its row mean anything. */
@@ -59,6 +74,9 @@ struct forkserver_state {
     struct backoff backoff;
     char engine_name[256];
     char engine_version[256];
+    char build_id[64]; /* hex */
+    struct output output;
+    int snapshot; /* memfd: what it writes down of itself when it crashes */
 };
 
 #define MASTER_DEATHS_KEPT 8
@@ -69,6 +87,7 @@ struct death {
     pid_t pid;
     uint64_t at;
     char cause[160];
+    char report[REPORT_ID_SIZE]; /* id; empty: none, or not yet */
 };
 
 struct master {
@@ -78,22 +97,25 @@ struct master {
     struct ev_loop *loop;
     enum master_state state;
     uint64_t started_at;
-    uint64_t stop_at;  /* when patience with running calls ends */
-    uint64_t leave_at; /* when patience with workers that were told to leave ends */
-    uint64_t quiet_at; /* when patience with requests that are merely refused ends */
+    uint64_t stop_at;    /* when patience with running calls ends */
+    uint64_t leave_at;   /* when patience with workers that were told to leave ends */
+    uint64_t quiet_at;   /* when patience with requests that are merely refused ends */
+    uint64_t reports_at; /* when patience with reports ends that are not out yet; 0: it has not begun */
     int lock;
     struct slots slots;
     struct seat *seats; /* options->workers */
     struct forkserver_state forkserver;
     struct admin *admin;
+    struct crashes *crashes;
+    struct stacks *stacks;
 
     ev_io listener;
     ev_io lifeline;
     ev_signal signals[3];
-    ev_child children;
-    ev_timer tick;   /* every 100 ms, every 10 ms while a call runs */
-    ev_timer doubt;  /* every 1 ms while a slot is in doubt */
-    ev_timer resume; /* accepting goes on after a pause for lack of descriptors */
+    ev_signal children; /* SIGCHLD */
+    ev_timer tick;      /* every 100 ms, every 10 ms while a call runs */
+    ev_timer doubt;     /* every 1 ms while a slot is in doubt */
+    ev_timer resume;    /* accepting goes on after a pause for lack of descriptors */
 
     uint64_t past_calls; /* of workers that are gone */
     uint64_t accepted, refused;

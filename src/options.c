@@ -15,13 +15,18 @@
 
 #include "clock.h"
 #include "frame.h"
+#include "quarantine.h"
 #include "size.h"
 
-#define EXIT_USAGE        2
-#define WORKERS_MAX       448 /* two descriptors each in the master, below the first connection's number */
-#define CONNECTIONS_MAX   65536
-#define STALL_TIMEOUT_MIN (CLOCK_NS_PER_S / 4) /* the master looks every 100 ms */
-#define SPIN_US_MAX       10000
+#define EXIT_USAGE          2
+#define WORKERS_MAX         256 /* three descriptors each in the master, below the first connection's number */
+#define CRASH_KEEP_MAX      100000
+#define CRASH_KEEP_SIZE_MAX (UINT64_C(1) << 50)
+#define MAX_MEMORY_MIN      (UINT64_C(16) << 20)
+#define MAX_MEMORY_MAX      (UINT64_C(1) << 47)
+#define CONNECTIONS_MAX     65536
+#define STALL_TIMEOUT_MIN   (CLOCK_NS_PER_S / 4) /* the master looks every 100 ms */
+#define SPIN_US_MAX         10000
 
 static const char help_text[] =
     "Usage: cohabd [options] ENGINE [-- engine arguments]\n"
@@ -45,12 +50,21 @@ static const char help_text[] =
     "                          to spare (0)\n"
     "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
     "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
-    "  --crash-dir DIR         reserved: must be a directory that can be written to; not used in this "
-    "version\n"
+    "  --crash-dir DIR         where crash reports go (/var/lib/cohab/crash as root, else\n"
+    "                          ~/.local/state/cohab/crash; under systemd $STATE_DIRECTORY/crash)\n"
+    "  --crash-keep N          reports kept, of crashes and of slow calls each; 0: none are written (100)\n"
+    "  --crash-keep-size SIZE  reports kept, in all (1G)\n"
+    "  --crash-params on|off   whether reports hold the request that the worker died of (on)\n"
     "  --core                  let crashing workers dump core\n"
+    "  --max-memory SIZE       data that a worker may have, what load() has built included (no limit)\n"
+    "  --slow-stack S          keep the stack of calls that run longer than this (0: off)\n"
+    "  --quarantine-after K    refuse a request that has killed so many workers within an hour; 0: never "
+    "(2)\n"
+    "  --quarantine-timeouts   count calls that were ended for their deadline as kills, too\n"
     "  --lifeline-fd FD        stop when this inherited descriptor reaches end of file\n"
     "  --remove-directory      at the end remove the socket's directory, if nothing else is in it\n"
     "  --log-level LEVEL       error, warn, info or debug (info)\n"
+    "  --replay FILE           run the request of a crash report in one process, without a server, and exit\n"
     "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
     "  --version, --help\n"
     "\n"
@@ -71,10 +85,18 @@ enum option_id {
     OPTION_STOP_TIMEOUT,
     OPTION_SOCKET_MODE,
     OPTION_CRASH_DIR,
+    OPTION_CRASH_KEEP,
+    OPTION_CRASH_KEEP_SIZE,
+    OPTION_CRASH_PARAMS,
     OPTION_CORE,
+    OPTION_MAX_MEMORY,
+    OPTION_SLOW_STACK,
+    OPTION_QUARANTINE_AFTER,
+    OPTION_QUARANTINE_TIMEOUTS,
     OPTION_LIFELINE_FD,
     OPTION_REMOVE_DIRECTORY,
     OPTION_LOG_LEVEL,
+    OPTION_REPLAY,
     OPTION_CHECK,
     OPTION_VERSION,
     OPTION_HELP,
@@ -94,10 +116,18 @@ static const struct option long_options[] = {
     {"stop-timeout", required_argument, NULL, OPTION_STOP_TIMEOUT},
     {"socket-mode", required_argument, NULL, OPTION_SOCKET_MODE},
     {"crash-dir", required_argument, NULL, OPTION_CRASH_DIR},
+    {"crash-keep", required_argument, NULL, OPTION_CRASH_KEEP},
+    {"crash-keep-size", required_argument, NULL, OPTION_CRASH_KEEP_SIZE},
+    {"crash-params", required_argument, NULL, OPTION_CRASH_PARAMS},
     {"core", no_argument, NULL, OPTION_CORE},
+    {"max-memory", required_argument, NULL, OPTION_MAX_MEMORY},
+    {"slow-stack", required_argument, NULL, OPTION_SLOW_STACK},
+    {"quarantine-after", required_argument, NULL, OPTION_QUARANTINE_AFTER},
+    {"quarantine-timeouts", no_argument, NULL, OPTION_QUARANTINE_TIMEOUTS},
     {"lifeline-fd", required_argument, NULL, OPTION_LIFELINE_FD},
     {"remove-directory", no_argument, NULL, OPTION_REMOVE_DIRECTORY},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"replay", required_argument, NULL, OPTION_REPLAY},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -156,7 +186,7 @@ static uint64_t parse_seconds(int id, const char *text, bool zero_allowed)
     return clock_from_seconds(value);
 }
 
-static uint32_t parse_size(int id, const char *text, uint64_t high)
+static uint64_t parse_size(int id, const char *text, uint64_t high)
 {
     uint64_t size = 0;
     switch (size_parse(text, high, &size)) {
@@ -169,7 +199,14 @@ static uint32_t parse_size(int id, const char *text, uint64_t high)
     }
     if (size < 64)
         usage_error("--%s takes a size from 64 to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
-    return (uint32_t)size;
+    return size;
+}
+
+static bool parse_switch(int id, const char *text)
+{
+    if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
+        usage_error("--%s takes on or off, not '%s'", option_name(id), text);
+    return strcmp(text, "on") == 0;
 }
 
 static mode_t parse_mode(const char *text)
@@ -199,7 +236,7 @@ static void set_option(struct options *options, int id, const char *value)
         options->workers = (unsigned)parse_number(id, value, 1, WORKERS_MAX);
         break;
     case OPTION_MAX_FRAME:
-        options->max_frame = parse_size(id, value, FRAME_MAX_LIMIT);
+        options->max_frame = (uint32_t)parse_size(id, value, FRAME_MAX_LIMIT);
         break;
     case OPTION_MAX_CONNECTIONS:
         options->max_connections = (unsigned)parse_number(id, value, 1, CONNECTIONS_MAX);
@@ -233,8 +270,31 @@ static void set_option(struct options *options, int id, const char *value)
     case OPTION_CRASH_DIR:
         options->crash_dir = value;
         break;
+    case OPTION_CRASH_KEEP:
+        options->crash_keep = (unsigned)parse_number(id, value, 0, CRASH_KEEP_MAX);
+        break;
+    case OPTION_CRASH_KEEP_SIZE:
+        options->crash_keep_size = parse_size(id, value, CRASH_KEEP_SIZE_MAX);
+        break;
+    case OPTION_CRASH_PARAMS:
+        options->crash_params = parse_switch(id, value);
+        break;
     case OPTION_CORE:
         options->core = true;
+        break;
+    case OPTION_MAX_MEMORY:
+        options->max_memory = parse_size(id, value, MAX_MEMORY_MAX);
+        if (options->max_memory < MAX_MEMORY_MIN)
+            usage_error("--max-memory takes at least 16M, not '%s'", value);
+        break;
+    case OPTION_SLOW_STACK:
+        options->slow_stack = parse_seconds(id, value, true);
+        break;
+    case OPTION_QUARANTINE_AFTER:
+        options->quarantine_after = (unsigned)parse_number(id, value, 0, QUARANTINE_AFTER_MAX);
+        break;
+    case OPTION_QUARANTINE_TIMEOUTS:
+        options->quarantine_timeouts = true;
         break;
     case OPTION_LIFELINE_FD:
         options->lifeline = (int)parse_number(id, value, 0, INT_MAX);
@@ -246,6 +306,9 @@ static void set_option(struct options *options, int id, const char *value)
         if (log_level_parse(value) < 0)
             usage_error("--log-level takes error, warn, info or debug, not '%s'", value);
         options->log_level = (enum log_level)log_level_parse(value);
+        break;
+    case OPTION_REPLAY:
+        options->replay = value;
         break;
     case OPTION_CHECK:
         options->check = true;
@@ -345,6 +408,10 @@ void options_parse(struct options *options, int argc, char **argv)
         .io_timeout = CLOCK_NS_PER_S / 2,
         .stop_timeout = 30 * CLOCK_NS_PER_S,
         .socket_mode = 0660,
+        .crash_keep = 100,
+        .crash_keep_size = UINT64_C(1) << 30,
+        .crash_params = true,
+        .quarantine_after = 2,
         .log_level = LOG_INFO,
         .lifeline = -1,
     };
@@ -362,7 +429,7 @@ void options_parse(struct options *options, int argc, char **argv)
     if (options->default_timeout == 0)
         options->default_timeout = shorter(30 * CLOCK_NS_PER_S, options->max_timeout);
     log_set_level(options->log_level);
-    if (!options->check && (!options->socket || !*options->socket))
+    if (!options->check && !options->replay && (!options->socket || !*options->socket))
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");
     take_engine(options, argc, argv, optind);
 }

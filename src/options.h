@@ -9,20 +9,28 @@
 #include "log.h"
 
 struct options {
-    const char *socket; /* path; NULL only with check */
+    const char *socket; /* path; NULL only with check or replay */
     unsigned workers;
     uint32_t max_frame; /* bytes */
     unsigned max_connections;
     uint64_t default_timeout, max_timeout, kill_grace, io_timeout, stop_timeout; /* ns */
     uint64_t stall_timeout, spin;                                                /* ns */
-    const char *crash_dir;                                                       /* NULL: none */
+    const char *crash_dir;     /* NULL: the default one (crash_dir.h) */
+    unsigned crash_keep;       /* reports of each kind; 0: none are written */
+    uint64_t crash_keep_size;  /* bytes */
+    bool crash_params;         /* reports hold the request */
+    uint64_t max_memory;       /* of a worker, bytes; 0: no limit */
+    uint64_t slow_stack;       /* ns; 0: off */
+    unsigned quarantine_after; /* kills; 0: off */
+    bool quarantine_timeouts;  /* deadlines count as kills */
     mode_t socket_mode;
     enum log_level log_level;
     int lifeline; /* descriptor whose end of file stops the server; -1: none */
     bool core;
     bool remove_directory;
     bool check;
-    char *engine_path; /* resolved */
+    const char *replay; /* a crash report; NULL: serve */
+    char *engine_path;  /* resolved */
     int engine_argc;
     char **engine_argv; /* borrowed from main's argv */
 };

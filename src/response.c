@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is kept between calls: enough for small ones, and small enough to keep in every worker. */
+/* What is kept between calls: enough for small ones and for every error, and small enough to keep in every
+ * worker. */
 #define CAPACITY_KEPT    (1u << 20)
 #define CAPACITY_INITIAL (16u << 10)
+_Static_assert(CAPACITY_INITIAL >= ENVELOPE_ERROR_MAX, "any error fits");
 
 static int trouble(struct response *response, enum response_trouble what)
 {

@@ -73,6 +73,7 @@ void row_read(const struct row *row, uint64_t key, struct row_view *view)
     view->started = atomic_load_explicit(&row->started, memory_order_relaxed);
     view->calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
     view->idempotent = atomic_load_explicit(&row->idempotent, memory_order_relaxed) != 0;
+    view->looks = atomic_load_explicit(&row->looks, memory_order_relaxed);
     view->received = count_received(row);
     view->sent = __atomic_load_n(&row->send.msg_len, __ATOMIC_RELAXED);
     view->response_size = atomic_load_explicit(&row->response_size, memory_order_relaxed);

@@ -69,6 +69,7 @@ struct row {
     _Atomic uint64_t
         response_size; /* bytes of the response being written; ROW_SIZE_UNKNOWN: a part is out, or more */
     _Atomic uint32_t writing_from;       /* the state that the response ends: ROW_RECEIVED or ROW_RUNNING */
+    _Atomic uint32_t looks;              /* times that WORKER_SIGNAL_STACK was answered */
     _Alignas(64) struct mmsghdr receive; /* msg_len: bytes that the receive under way has brought */
     _Alignas(64) struct mmsghdr send;    /* msg_len: bytes that the send under way has taken */
     char method[ROW_METHOD_SIZE];        /* for people: cut where long, not terminated */
@@ -98,6 +99,7 @@ struct row_view {
     uint64_t response_size;
     enum row_state writing_from;
     bool idempotent;
+    uint32_t looks;
     char method[ROW_METHOD_SIZE + 1]; /* printable ASCII, terminated */
 };
 

@@ -188,23 +188,26 @@ static enum serve_outcome send_frame(struct server *server, int connection, bool
     return SERVE_REARM;
 }
 
-static enum serve_outcome send_error(struct server *server, int connection,
-                                     const struct envelope_request *request,
-                                     const struct envelope_error *error)
-{
-    response_error(&server->response, request->has_msgid, request->msgid, error);
-    return send_frame(server, connection, false);
-}
-
-/* An error after which the stream cannot be read on. */
-static enum serve_outcome send_last_error(struct server *server, int connection,
-                                          const struct envelope_request *request, const char *reason,
-                                          const char *message)
+static void answer_unreadable(struct server *server, const struct envelope_request *request,
+                              const char *reason, const char *message)
 {
     struct envelope_error error = {.code = "INVALID_ARGUMENT", .reason = reason, .message = message};
     response_error(&server->response, request->has_msgid, request->msgid, &error);
+}
+
+/* After which the stream cannot be read on. */
+static enum serve_outcome send_last_frame(struct server *server, int connection)
+{
     enum serve_outcome outcome = send_frame(server, connection, true);
     return outcome == SERVE_REARM ? SERVE_CLOSE : outcome;
+}
+
+static enum serve_outcome send_last_error(struct server *server, int connection, const char *reason,
+                                          const char *message)
+{
+    static const struct envelope_request nobody = {.has_msgid = false};
+    answer_unreadable(server, &nobody, reason, message);
+    return send_last_frame(server, connection);
 }
 
 /* --- running --- */
@@ -250,6 +253,34 @@ static void record_running(struct server *server, const struct cohab_call *call,
     title_set_suffix(method->name);
 }
 
+/* A request that has killed workers. */
+static bool refuse_quarantined(const struct quarantine_table *table, const struct envelope_request *request,
+                               char *message, size_t size, struct envelope_error *error)
+{
+    static struct quarantine_refusal refusal;
+    static const char *reports[QUARANTINE_REPORTS];
+    const struct quarantine_request parts = {.method = request->method,
+                                             .method_length = request->method_length,
+                                             .params = request->params,
+                                             .params_size = request->params_size};
+    if (!quarantine_find(table, &parts, &refusal))
+        return false;
+    size_t count = 0;
+    char list[QUARANTINE_REPORTS * (QUARANTINE_REPORT_SIZE + 2)] = "";
+    for (size_t i = 0; i < QUARANTINE_REPORTS; i++) {
+        if (!refusal.reports[i][0])
+            continue;
+        snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", count ? ", " : "",
+                 refusal.reports[i]);
+        reports[count++] = refusal.reports[i];
+    }
+    *error = (struct envelope_error){
+        .code = "FAILED_PRECONDITION", .reason = "QUARANTINED", .reports = reports, .report_count = count};
+    snprintf(message, size, "refused: requests like this one have killed %u worker%s%s%s%s", refusal.kills,
+             refusal.kills == 1 ? "" : "s", count ? " (reports " : "", list, count ? ")" : "");
+    return true;
+}
+
 /* What keeps a well-formed request from the engine, before its parameters are unpacked: that may take many
  * times their size. */
 static bool refuse(const struct server *server, const struct cohab_call *call,
@@ -272,7 +303,7 @@ static bool refuse(const struct server *server, const struct cohab_call *call,
                !signature_check_count(call->method->signature, request->param_count, message, size)) {
         *error = (struct envelope_error){.code = "INVALID_ARGUMENT", .reason = "BAD_ARGUMENT"};
     } else {
-        return false;
+        return server->quarantine && refuse_quarantined(server->quarantine, request, message, size, error);
     }
     return true;
 }
@@ -294,8 +325,7 @@ static bool refuse_params(struct server *server, const struct cohab_call *call,
            !signature_check(call->method->signature, &params->via.array, message, size);
 }
 
-static enum serve_outcome run_request(struct server *server, int connection,
-                                      const struct envelope_request *request)
+static void run_request(struct server *server, const struct envelope_request *request)
 {
     char message[ENVELOPE_MESSAGE_MAX];
     struct envelope_error error;
@@ -314,14 +344,14 @@ static enum serve_outcome run_request(struct server *server, int connection,
     if (refuse(server, &call, request, now, message, sizeof(message), &error) ||
         refuse_params(server, &call, request, &params, message, sizeof(message), &error)) {
         error.message = message;
-        return send_error(server, connection, request, &error);
+        response_error(&server->response, request->has_msgid, request->msgid, &error);
+        return;
     }
     if (!method)
         call.state = server->engine; /* what builtin methods tell about */
     server->request++;
     record_running(server, &call, request->msgid, now);
     call_run(&call, request->msgid);
-    return send_frame(server, connection, false);
 }
 
 static const char *reason_of(enum envelope_result result)
@@ -336,15 +366,24 @@ static const char *reason_of(enum envelope_result result)
     }
 }
 
-static enum serve_outcome serve_frame(struct server *server, int connection)
+bool serve_answer(struct server *server)
 {
     struct envelope_request request;
     const char *why;
     enum envelope_result result = envelope_read_request(server->buffer + FRAME_HEADER_SIZE,
                                                         frame_get_length(server->buffer), &request, &why);
-    if (result != ENVELOPE_OK)
-        return send_last_error(server, connection, &request, reason_of(result), why);
-    enum serve_outcome outcome = run_request(server, connection, &request);
+    if (result == ENVELOPE_OK)
+        run_request(server, &request);
+    else
+        answer_unreadable(server, &request, reason_of(result), why);
+    return result == ENVELOPE_OK;
+}
+
+static enum serve_outcome serve_frame(struct server *server, int connection)
+{
+    if (!serve_answer(server))
+        return send_last_frame(server, connection);
+    enum serve_outcome outcome = send_frame(server, connection, false);
     msgpack_zone_clear(&server->zone);
     return outcome;
 }
@@ -368,7 +407,6 @@ static void drop_frame(struct server *server, size_t frame)
 
 static enum serve_outcome serve_frames(struct server *server, int connection)
 {
-    static const struct envelope_request nobody = {.has_msgid = false};
     do {
         serve_set_state(server, ROW_RECEIVED);
         switch (receive_rest(server, connection)) {
@@ -376,13 +414,13 @@ static enum serve_outcome serve_frames(struct server *server, int connection)
             break;
         case FRAME_INVALID:
             return send_last_error(
-                server, connection, &nobody, frame_get_length(server->buffer) == 0 ? "BAD_FRAME" : "TOO_LONG",
+                server, connection, frame_get_length(server->buffer) == 0 ? "BAD_FRAME" : "TOO_LONG",
                 frame_get_length(server->buffer) == 0 ? "a frame of length 0"
                                                       : "the frame is longer than the server's --max-frame");
         case FRAME_PARTIAL:
             if (errno != EAGAIN)
                 return SERVE_CLOSE;
-            return send_last_error(server, connection, &nobody, "BAD_FRAME",
+            return send_last_error(server, connection, "BAD_FRAME",
                                    "the frame did not come to its end within --io-timeout");
         }
         size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);

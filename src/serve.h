@@ -4,12 +4,14 @@
 #ifndef SERVE_H
 #define SERVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <msgpack.h>
 
 #include "engine_load.h"
 #include "options.h"
+#include "quarantine.h"
 #include "response.h"
 #include "row.h"
 
@@ -21,15 +23,16 @@ struct server {
     struct engine *engine;
     struct response response;
     msgpack_zone zone;
-    uint64_t key;     /* the row's */
-    uint64_t request; /* number of the last request */
-    size_t received;  /* bytes in the buffer */
-    size_t touched;   /* most bytes that the buffer held since it was last trimmed */
-    size_t largest;   /* request or response of this claim */
-    bool was_large;   /* the claim before this one: over LARGE */
+    const struct quarantine_table *quarantine; /* NULL: nothing is refused by it */
+    uint64_t key;                              /* the row's */
+    uint64_t request;                          /* number of the last request */
+    size_t received;                           /* bytes in the buffer */
+    size_t touched;                            /* most bytes that the buffer held since it was last trimmed */
+    size_t largest;                            /* request or response of this claim */
+    bool was_large;                            /* the claim before this one: over LARGE */
 };
 
-/* Size of the request buffer for a largest body. */
+/* Size of the request buffer for a largest body; whole pages. */
 size_t serve_buffer_size(uint32_t max_frame);
 
 enum serve_outcome {
@@ -43,6 +46,10 @@ enum serve_outcome {
 int serve_init(struct server *server, struct row *row, unsigned char *buffer, const struct options *options,
                struct engine *engine);
 enum serve_outcome serve_connection(struct server *server, int connection);
+/* The part of that without a connection: runs the request whose frame lies whole in the buffer, and leaves
+ * what is to be sent in server->response. False where it is no request, so that nothing behind it can be read
+ * either. */
+bool serve_answer(struct server *server);
 /* Makes row and buffer ready for the next claim: the last step of a claim. */
 void serve_ready(struct server *server);
 

@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "crashes.h"
 #include "deaths.h"
 #include "descriptors.h"
 #include "generation.h"
@@ -20,6 +22,8 @@
 #include "log.h"
 #include "serve.h"
 #include "shared.h"
+#include "snapshot.h"
+#include "stacks.h"
 #include "worker.h"
 
 #define LABEL_SIZE 64
@@ -64,6 +68,9 @@ static void release_seat(struct seat *seat)
         munmap(seat->row, ROW_SIZE);
     seat->buffer = -1;
     seat->row = NULL;
+    output_close(&seat->output);
+    stacks_drop(seat);
+    seat->end = END_OWN;
     seat->deadline = (struct deadline){0};
     seat->stall = (struct stall){0};
     seat->slow_start = false;
@@ -76,24 +83,28 @@ static uint64_t random_key(void)
     return getrandom(&key, sizeof(key), GRND_INSECURE) == (ssize_t)sizeof(key) ? key : clock_now();
 }
 
-/* Row, request buffer and control socket of a process that does not exist yet, and the request for it. */
+/* Row, request buffer, control socket and output of a process that does not exist yet, and the request for
+ * it. */
 static int ask_for_worker(struct seat *seat)
 {
     struct master *master = seat->master;
     int pair[2] = {-1, -1};
     int row = shared_create("cohab-row", ROW_SIZE);
-    seat->buffer = shared_create("cohab-request", serve_buffer_size(master->options->max_frame));
+    seat->buffer = shared_create("cohab-request",
+                                 serve_buffer_size(master->options->max_frame) + sizeof(struct snapshot));
     seat->row = row >= 0 ? shared_map(row, ROW_SIZE, 1) : NULL;
+    int output = output_open(&seat->output, master->loop, seat->child.number);
     int result = -1;
     if (seat->row)
         row_set_key(seat->row, seat->key = random_key());
-    if (seat->row && seat->buffer >= 0 && ipc_pair(pair, 1) == 0) {
-        struct ipc_message message = {
-            .type = IPC_FORK,
-            .number = seat->child.number,
-            .descriptor_count = IPC_FORK_DESCRIPTORS,
-            .descriptors = {
-                [IPC_FORK_CONTROL] = pair[1], [IPC_FORK_ROW] = row, [IPC_FORK_BUFFER] = seat->buffer}};
+    if (seat->row && seat->buffer >= 0 && output >= 0 && ipc_pair(pair, 1) == 0) {
+        struct ipc_message message = {.type = IPC_FORK,
+                                      .number = seat->child.number,
+                                      .descriptor_count = IPC_FORK_DESCRIPTORS,
+                                      .descriptors = {[IPC_FORK_CONTROL] = pair[1],
+                                                      [IPC_FORK_ROW] = row,
+                                                      [IPC_FORK_BUFFER] = seat->buffer,
+                                                      [IPC_FORK_OUTPUT] = output}};
         seat->control = pair[0];
         ev_io_init(&seat->control_watcher, on_control, seat->control, EV_READ);
         seat->control_watcher.data = seat;
@@ -106,6 +117,8 @@ static int ask_for_worker(struct seat *seat)
     int saved = errno;
     if (row >= 0)
         close(row);
+    if (output >= 0)
+        close(output);
     errno = saved;
     return result;
 }
@@ -242,6 +255,7 @@ static void end_rogue(struct seat *seat)
 {
     char label[LABEL_SIZE];
     log_warn("%s: its engine writes to cohab's control socket: killed", seat_label(seat, label));
+    seat->end = END_ROGUE;
     send_signal(seat, SIGKILL);
     close_control(seat);
 }
@@ -351,6 +365,7 @@ static void check_stall(struct seat *seat, const struct row_view *row, uint64_t 
     case STALL_DO_KILL:
         log_warn("%s: holds a connection and does not go on (%s): killed", seat_label(seat, label),
                  row_state_name(row->state));
+        seat->end = END_STALLED;
         send_signal(seat, SIGKILL);
         break;
     case STALL_DO_CONTINUE:
@@ -369,6 +384,7 @@ static bool check_worker(struct seat *seat)
     row_read(seat->row, seat->key, &row);
     check_deadline(seat, &row, now);
     check_stall(seat, &row, now);
+    stacks_watch(seat, &row, now);
     return row.claim != ROW_NO_CLAIM;
 }
 
@@ -408,24 +424,29 @@ bool supervise_look(struct master *master)
 {
     bool busy = false;
     check_births(master, clock_now());
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i < master->options->workers; i++) {
+        output_resume(&master->seats[i].output);
         busy |= check_worker(&master->seats[i]);
+    }
+    output_resume(&master->forkserver.output);
     (void)slots_poll(&master->slots);
     return busy;
 }
 
 /* --- deaths --- */
 
-static void bury(struct seat *seat, int status)
+static void bury(struct seat *seat, int status, uint64_t peak)
 {
     char how[64];
     uint64_t answered = 0;
     read_messages(seat, MESSAGES_LEFT); /* a connection that it closed is on record there alone */
+    output_drain(&seat->output);
     if (seat->child.state == CHILD_STARTING) {
         deaths_describe_status(status, how, sizeof(how));
         log_lost_birth(seat, how);
+        deaths_report_start(seat, status, peak);
     } else {
-        answered = deaths_take_over(seat, status);
+        answered = deaths_take_over(seat, status, peak);
     }
     release_seat(seat);
     child_end(&seat->child, clock_now(), answered, deaths_was_killed(status));
@@ -462,35 +483,46 @@ static void on_stop_or_continue(struct seat *seat, bool stopped)
         (void)check_worker(seat);
 }
 
-static void on_death(struct master *master, pid_t pid, int status)
+static void on_death(struct master *master, pid_t pid, int status, uint64_t peak)
 {
     if (pid == master->forkserver.pid) {
         generation_read(master);
-        generation_died(master, status);
+        generation_died(master, status, peak);
+        return;
+    }
+    if (pid == master->crashes->reporter) {
+        crashes_reporter_died(master, status);
         return;
     }
     struct seat *seat = find_seat_of_dead(master, pid);
     if (seat)
-        bury(seat, status);
+        bury(seat, status, peak);
     else
         log_debug("reaped pid %d, which an engine left behind", (int)pid);
 }
 
-/* One watcher for all children: libev drops the status of a process that dies before a watcher for its pid
- * exists. */
-static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
+static void on_status(struct master *master, pid_t pid, int status, const struct rusage *usage)
 {
-    (void)loop;
-    (void)events;
-    struct master *master = watcher->data;
-    int status = watcher->rstatus;
     if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
-        struct seat *seat = find_seat(master, watcher->rpid);
+        struct seat *seat = find_seat(master, pid);
         if (seat)
             on_stop_or_continue(seat, WIFSTOPPED(status));
         return;
     }
-    on_death(master, watcher->rpid, status);
+    on_death(master, pid, status, (uint64_t)usage->ru_maxrss * 1024); /* KiB */
+}
+
+/* Not libev's own child watchers: they do not tell what memory a process has had. */
+static void on_children(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct master *master = watcher->data;
+    struct rusage usage;
+    int status;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
+        on_status(master, pid, status, &usage);
     (void)slots_poll(&master->slots);
     supervise_births(master);
     master_look_at_stop(master);
@@ -550,9 +582,9 @@ int supervise_init(struct master *master)
     for (unsigned i = 0; i < master->options->workers; i++)
         master->seats[i] =
             (struct seat){.child.number = i + 1, .master = master, .buffer = -1, .control = -1};
-    ev_child_init(&master->children, on_child, 0, 1);
+    ev_signal_init(&master->children, on_children, SIGCHLD);
     master->children.data = master;
-    ev_child_start(master->loop, &master->children);
+    ev_signal_start(master->loop, &master->children);
     deaths_init(master);
     return 0;
 }

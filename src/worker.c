@@ -7,13 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "builtin.h"
+#include "capture.h"
 #include "clock.h"
 #include "descriptors.h"
 #include "ipc.h"
@@ -50,9 +53,11 @@ _Noreturn static void leave(enum worker_exit status)
 
 /* --- signals --- */
 
-static void on_leave(int signal)
+static void on_leave(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
+    (void)info;
+    (void)context;
     leaving = 1;
 }
 
@@ -68,23 +73,39 @@ static void outlive_master(const struct row_view *row)
 }
 
 /* On the main thread alone, so that the request cannot change while it is looked at. Async-signal-safe. */
-static void on_end(int signal)
+static void on_end(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
+    (void)info;
     int saved = errno;
     struct row_view row;
     row_read(self->server.row, self->server.key, &row);
     uint64_t cancel = atomic_load_explicit(&self->server.row->cancel, memory_order_relaxed);
-    if (row.state == ROW_RUNNING && row.request == cancel)
+    if (row.state == ROW_RUNNING && row.request == cancel) {
+        capture_end(context);
         leave(WORKER_EXIT_ENDED);
+    }
     if (getppid() != self->master)
         outlive_master(&row);
     errno = saved;
 }
 
-static int handle(int signal, void (*handler)(int))
+static void on_stack(int signal, siginfo_t *info, void *context)
 {
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    (void)signal;
+    (void)info;
+    int saved = errno;
+    struct row *row = self->server.row;
+    if (atomic_load_explicit(&row->state, memory_order_relaxed) == ROW_RUNNING)
+        capture_live(context);
+    uint32_t looks = atomic_load_explicit(&row->looks, memory_order_relaxed);
+    atomic_store_explicit(&row->looks, looks + 1, memory_order_release);
+    errno = saved;
+}
+
+static int handle(int signal, void (*handler)(int, siginfo_t *, void *))
+{
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_RESTART | SA_SIGINFO | SA_ONSTACK};
     sigfillset(&action.sa_mask);
     return sigaction(signal, &action, NULL);
 }
@@ -93,17 +114,20 @@ static int handle(int signal, void (*handler)(int))
  * the look at `leaving` and the wait. */
 static int set_signals(struct worker *worker)
 {
-    sigset_t leave_set, end_set;
+    sigset_t leave_set, prompt_set;
     sigemptyset(&leave_set);
     sigaddset(&leave_set, WORKER_SIGNAL_LEAVE);
-    sigemptyset(&end_set);
-    sigaddset(&end_set, WORKER_SIGNAL_END);
+    sigemptyset(&prompt_set);
+    sigaddset(&prompt_set, WORKER_SIGNAL_END);
+    sigaddset(&prompt_set, WORKER_SIGNAL_STACK);
     if (sigprocmask(SIG_BLOCK, &leave_set, NULL) < 0 ||
-        sigprocmask(SIG_UNBLOCK, &end_set, &worker->waiting_mask) < 0)
+        sigprocmask(SIG_UNBLOCK, &prompt_set, &worker->waiting_mask) < 0)
         return -1;
     sigdelset(&worker->waiting_mask, WORKER_SIGNAL_LEAVE);
     sigdelset(&worker->waiting_mask, WORKER_SIGNAL_END);
-    if (handle(WORKER_SIGNAL_LEAVE, on_leave) < 0 || handle(WORKER_SIGNAL_END, on_end) < 0)
+    sigdelset(&worker->waiting_mask, WORKER_SIGNAL_STACK);
+    if (handle(WORKER_SIGNAL_LEAVE, on_leave) < 0 || handle(WORKER_SIGNAL_END, on_end) < 0 ||
+        handle(WORKER_SIGNAL_STACK, on_stack) < 0)
         return -1;
     signal(SIGPIPE, SIG_IGN);
     return 0;
@@ -145,6 +169,15 @@ static void raise_oom_score(void)
     fclose(file);
 }
 
+/* What the engine prints goes to the master, which never lets it wait. */
+static int place_output(int output)
+{
+    if (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
+        return -1;
+    close(output);
+    return 0;
+}
+
 /* Moves the control socket out of the engine's reach. */
 static int place_control(int control)
 {
@@ -155,18 +188,47 @@ static int place_control(int control)
     return 0;
 }
 
+/* --max-memory. */
+static int limit_memory(const struct options *options)
+{
+    struct rlimit limit;
+    if (options->max_memory == 0)
+        return 0;
+    if (getrlimit(RLIMIT_DATA, &limit) < 0)
+        return -1;
+    if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > options->max_memory)
+        limit.rlim_max = options->max_memory;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_DATA, &limit);
+}
+
+/* Sealed against every mapping that could write to it. */
+static int map_quarantine(struct server *server)
+{
+    void *table = mmap(NULL, sizeof(*server->quarantine), PROT_READ, MAP_SHARED, FD_QUARANTINE, 0);
+    if (table == MAP_FAILED)
+        return -1;
+    server->quarantine = table;
+    close(FD_QUARANTINE);
+    return 0;
+}
+
 static int set_up_memory(struct worker *worker, const struct worker_birth *birth,
                          const struct options *options, struct engine *engine)
 {
+    size_t buffer_size = serve_buffer_size(options->max_frame);
     struct row *row = shared_map(birth->row, ROW_SIZE, 1);
-    unsigned char *buffer = shared_map(birth->buffer, serve_buffer_size(options->max_frame), 0);
+    unsigned char *buffer = shared_map(birth->buffer, buffer_size + sizeof(struct snapshot), 0);
+    if (!row || !buffer ||
+        capture_init((struct snapshot *)(void *)(buffer + buffer_size), row, SNAPSHOT_STARTING) < 0 ||
+        limit_memory(options) < 0)
+        return -1;
     worker->connections = calloc(options->max_connections, sizeof(*worker->connections));
-    if (!row || !buffer || !worker->connections ||
-        serve_init(&worker->server, row, buffer, options, engine) < 0)
+    if (!worker->connections || serve_init(&worker->server, row, buffer, options, engine) < 0)
         return -1;
     close(birth->row);
     close(birth->buffer);
-    return builtin_init();
+    return map_quarantine(&worker->server) < 0 ? -1 : builtin_init();
 }
 
 static int tell_master(enum ipc_type type, uint64_t claim, const char *text)
@@ -188,11 +250,12 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
 {
     char words[32];
     close(FD_FORKSERVER);
+    close(FD_SNAPSHOT);
     setpgid(0, 0); /* what the forkserver's group then holds is births that never came so far */
     snprintf(words, sizeof(words), "worker %u ", birth->number);
     title_set(words);
     title_set_suffix("starting");
-    if (place_control(birth->control) < 0 || wait_for_master(birth) < 0 ||
+    if (place_control(birth->control) < 0 || place_output(birth->output) < 0 || wait_for_master(birth) < 0 ||
         tell_master(IPC_HELLO, ROW_NO_CLAIM, NULL) < 0)
         leave(WORKER_EXIT_NOT_STARTED);
     raise_oom_score();
@@ -205,8 +268,11 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
     if (descriptors_find_foreign() >= 0)
         not_started("it left descriptors open at 1024 or above, where connections lie");
     /* Again: start() may have changed the signals, or the user, which clears the parent's death signal. */
-    if (watch_master(birth->master) < 0 || set_signals(worker) < 0 ||
-        tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0)
+    if (watch_master(birth->master) < 0 || set_signals(worker) < 0 || capture_install() < 0 ||
+        capture_watch_exit() < 0)
+        not_started("cannot install signal handlers");
+    capture_set_phase(SNAPSHOT_SERVING);
+    if (tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0)
         leave(WORKER_EXIT_NOT_STARTED);
     title_set_suffix("idle");
 }
@@ -349,6 +415,7 @@ void worker_run(const struct worker_birth *birth, const struct options *options,
         serve_ready(&worker.server);
         title_set_suffix("idle");
     }
+    capture_set_phase(SNAPSHOT_LEAVING);
     engine_run_stop(engine);
     fflush(NULL);
     leave(WORKER_EXIT_LEFT);

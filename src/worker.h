@@ -21,6 +21,8 @@ enum worker_exit {
 
 /* Ends the running request, if it is the one in the row's cancel word. To the main thread, by tgkill(2). */
 #define WORKER_SIGNAL_END (SIGRTMAX - 1)
+/* Takes a snapshot of what runs, if anything does, and counts in the row. To the main thread. */
+#define WORKER_SIGNAL_STACK (SIGRTMAX - 2)
 /* Leave when idle. */
 #define WORKER_SIGNAL_LEAVE SIGTERM
 
@@ -29,7 +31,7 @@ struct worker_birth {
     unsigned number;
     pid_t master;
     pid_t middle; /* the process that forked it and exits: its parent at first */
-    int control, row, buffer;
+    int control, row, buffer, output;
 };
 
 /* Never returns. Memory of options and engine is shared copy-on-write with the forkserver. */

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -33,6 +36,11 @@ STOP_TIMEOUT = 10.0
 CLI_TIMEOUT = 60.0
 
 _LOG_LINE = re.compile(r"^\S+ \S+ cohabd\[(?P<pid>\d+)\] (?P<level>\w+) +(?P<text>.*)$")
+
+
+# Not in the servers' own directories, of which tests say what they may hold.
+_STATE = Path(tempfile.mkdtemp(prefix="cohab-state-"))
+atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 
 
 class ServerEnded(AssertionError):
@@ -84,6 +92,7 @@ class Server:
         self.directory = directory
         self.socket = str(directory / "s")
         self.log_path = directory / "log"
+        self.crash_directory = _STATE / directory.name / "crash"
         self.process: subprocess.Popen[bytes] | None = None
         self._expected_errors: list[str] = []
         self._raws: list[Raw] = []
@@ -103,7 +112,8 @@ class Server:
         environment: dict[str, str] | None = None,
     ) -> Server:
         """Start the process and wait for nothing."""
-        command = [str(COHABD), "--socket", self.socket, "--workers", str(workers), *options]
+        command = [str(COHABD), "--socket", self.socket, "--workers", str(workers)]
+        command += ["--quarantine-after", "0", *options]  # tests crash alike again and again
         command += [engine_path(engine), *(["--", *args] if args else [])]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -115,7 +125,9 @@ class Server:
                 pass_fds=pass_fds,
                 preexec_fn=preexec,  # noqa: PLW1509 - it runs one or two system calls
                 cwd=self.directory,
-                env=clean_environment() | (environment or {}),
+                env=clean_environment()
+                | {"STATE_DIRECTORY": str(self.crash_directory.parent)}
+                | (environment or {}),
             )
         self._sessions.append(self.process.pid)
         return self
@@ -254,6 +266,10 @@ class Server:
     def starting_workers(self) -> list[int]:
         """Workers in their start(), while the server serves."""
         return self.workers("starting")
+
+    def children(self) -> list[int]:
+        """The forkserver and the workers."""
+        return [pid for pid in children_of(self.pid) if not title_of(pid).startswith("cohab: reporter")]
 
     def children_titled(self, words: str) -> list[int]:
         return [pid for pid in children_of(self.pid) if words in title_of(pid)]

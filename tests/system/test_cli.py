@@ -180,6 +180,7 @@ def test_status_json(start: StartServer) -> None:
         "totals",
         "workers",
         "deaths",
+        "crashes",
     }
     assert status["version"] == 1
     assert [w["number"] for w in status["workers"]] == [1, 2, 3]

@@ -14,7 +14,7 @@ import cohab
 import pytest
 from conftest import StartServer
 from harness import Gate, Server
-from processes import children_of, is_alive, parent_of, state_of, title_of, wait_until
+from processes import is_alive, parent_of, state_of, title_of, wait_until
 from wire import ConnectionEnded, Raw, Reply, request
 
 SIGNALS = [
@@ -517,7 +517,7 @@ def test_deaths_in_a_row(start: StartServer) -> None:
     status = server.status()
     assert status["totals"]["worker_deaths"] == 100
     assert len(status["deaths"]) == 8
-    assert len(children_of(server.pid)) == 3
+    assert len(server.children()) == 3
 
 
 def test_all_workers_crash_at_once(start: StartServer) -> None:

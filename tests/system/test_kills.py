@@ -47,10 +47,9 @@ def test_busy_worker(start: StartServer, gate: Gate) -> None:
         pid = gate.pid_of(f"call-{i}")
         kill(pid)
         reply = raw.receive()
-        assert (reply.reason, reply.error and reply.error["details"]) == (
-            "ENGINE_CRASHED",
-            {"signal": "SIGKILL"},
-        )
+        assert reply.reason == "ENGINE_CRASHED"
+        assert reply.error
+        assert reply.error["details"]["signal"] == "SIGKILL"
         assert client.call("echo", i) == i
         server.wait_replaced([pid])
 
@@ -432,7 +431,7 @@ def test_the_whole_tree_is_stopped_and_continued(start: StartServer, gate: Gate)
 def test_what_load_has_started_ends_with_its_forkserver(start: StartServer) -> None:
     server = start("fault", args=["load-child"], workers=1)
     server.expect_error(NO_BIRTH)
-    before = set(server.tree())
+    before = set(server.tree()) - set(server.children_titled("cohab: reporter"))
     kill(server.forkserver())
     server.wait_log("generation 2")
     server.wait_full_strength()
@@ -487,5 +486,5 @@ def test_any_process_at_any_moment(start: StartServer, seed: int) -> None:
     assert not wrong
     assert len(errors) <= kills
     server.wait_full_strength()
-    wait_until(lambda: len(children_of(server.pid)) == 5, what="forkserver and workers, and nothing else")
+    wait_until(lambda: len(server.children()) == 5, what="forkserver and workers, and nothing else")
     assert all(parent_of(pid) == server.pid for pid in server.workers())

@@ -84,9 +84,7 @@ def settle(server: Server, client: cohab.Client) -> None:
     client.close()
     server.wait_all_idle()
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="no connection")
-    wait_until(
-        lambda: len(children_of(server.pid)) == WORKERS + 1, what="forkserver and workers, and no more"
-    )
+    wait_until(lambda: len(server.children()) == WORKERS + 1, what="forkserver and workers, and no more")
 
 
 def run_callers(client: cohab.Client, calls: int) -> list[Caller]:

@@ -1,0 +1,226 @@
+#include "admin_pack.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "crashes.h"
+#include "pack.h"
+
+/* --- status --- */
+
+static void pack_text_entry(msgpack_packer *packer, const char *key, const char *value)
+{
+    pack_text(packer, key);
+    pack_text(packer, value);
+}
+
+static void pack_number_entry(msgpack_packer *packer, const char *key, uint64_t value)
+{
+    pack_text(packer, key);
+    msgpack_pack_uint64(packer, value);
+}
+
+static void pack_seconds_entry(msgpack_packer *packer, const char *key, uint64_t ns)
+{
+    pack_text(packer, key);
+    msgpack_pack_double(packer, (double)ns / 1e9);
+}
+
+static void pack_nil_entry(msgpack_packer *packer, const char *key)
+{
+    pack_text(packer, key);
+    msgpack_pack_nil(packer);
+}
+
+/* Empty: nil. */
+static void pack_optional_entry(msgpack_packer *packer, const char *key, const char *value)
+{
+    if (*value)
+        pack_text_entry(packer, key, value);
+    else
+        pack_nil_entry(packer, key);
+}
+
+static uint64_t since(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
+static void pack_server(const struct master *master, msgpack_packer *packer, uint64_t now)
+{
+    pack_text(packer, "server");
+    msgpack_pack_map(packer, 6);
+    pack_number_entry(packer, "pid", (uint64_t)getpid());
+    pack_text_entry(packer, "version", COHAB_VERSION);
+    pack_text_entry(packer, "socket", master->options->socket);
+    pack_text_entry(packer, "state", master->state == MASTER_SERVING ? "running" : "stopping");
+    pack_seconds_entry(packer, "uptime", since(master->started_at, now));
+    pack_number_entry(packer, "workers", master->options->workers);
+}
+
+static void pack_engine(const struct master *master, msgpack_packer *packer)
+{
+    pack_text(packer, "engine");
+    msgpack_pack_map(packer, 4);
+    pack_text_entry(packer, "name", master->forkserver.engine_name);
+    pack_text_entry(packer, "version", master->forkserver.engine_version);
+    pack_text_entry(packer, "path", master->options->engine_path);
+    pack_number_entry(packer, "generation", master->forkserver.generation);
+}
+
+static void pack_connections(const struct master *master, msgpack_packer *packer)
+{
+    pack_text(packer, "connections");
+    msgpack_pack_map(packer, 4);
+    pack_number_entry(packer, "open", master->slots.open);
+    pack_number_entry(packer, "max", master->slots.count);
+    pack_number_entry(packer, "accepted", master->accepted);
+    pack_number_entry(packer, "refused", master->refused);
+}
+
+static void pack_totals(const struct master *master, msgpack_packer *packer)
+{
+    uint64_t calls = master->past_calls;
+    for (unsigned i = 0; i < master->options->workers; i++)
+        if (master->seats[i].row)
+            calls += atomic_load_explicit(&master->seats[i].row->calls, memory_order_relaxed);
+    pack_text(packer, "totals");
+    msgpack_pack_map(packer, 3);
+    pack_number_entry(packer, "calls", calls);
+    pack_number_entry(packer, "worker_deaths", master->worker_deaths);
+    pack_number_entry(packer, "forkserver_deaths", master->forkserver_deaths);
+}
+
+static const char *seat_state(const struct seat *seat, const struct row_view *row)
+{
+    switch (seat->child.state) {
+    case CHILD_NONE:
+    case CHILD_STARTING:
+        return "starting";
+    case CHILD_LEAVING:
+        return "leaving";
+    case CHILD_READY:
+        break;
+    }
+    return row->claim == ROW_NO_CLAIM ? "idle" : "busy";
+}
+
+static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_t now)
+{
+    struct row_view row = {.claim = ROW_NO_CLAIM};
+    if (seat->row)
+        row_read(seat->row, seat->key, &row);
+    bool running = seat->child.state == CHILD_READY && row.state == ROW_RUNNING;
+    msgpack_pack_map(packer, 8);
+    pack_number_entry(packer, "number", seat->child.number);
+    if (seat->child.pid > 0)
+        pack_number_entry(packer, "pid", (uint64_t)seat->child.pid);
+    else
+        pack_nil_entry(packer, "pid");
+    pack_number_entry(packer, "generation", seat->child.generation);
+    pack_text_entry(packer, "state", seat_state(seat, &row));
+    if (running) {
+        pack_text_entry(packer, "method", row.method);
+        pack_seconds_entry(packer, "running", since(row.started, now));
+    } else {
+        pack_nil_entry(packer, "method");
+        pack_nil_entry(packer, "running");
+    }
+    pack_number_entry(packer, "calls", row.calls);
+    pack_seconds_entry(packer, "age", seat->child.state == CHILD_NONE ? 0 : since(seat->child.born_at, now));
+}
+
+static void pack_workers(const struct master *master, msgpack_packer *packer, uint64_t now)
+{
+    pack_text(packer, "workers");
+    msgpack_pack_array(packer, master->options->workers);
+    for (unsigned i = 0; i < master->options->workers; i++)
+        pack_worker(&master->seats[i], packer, now);
+}
+
+static void pack_deaths(const struct master *master, msgpack_packer *packer, uint64_t now)
+{
+    uint64_t kept = master->worker_deaths < MASTER_DEATHS_KEPT ? master->worker_deaths : MASTER_DEATHS_KEPT;
+    pack_text(packer, "deaths");
+    msgpack_pack_array(packer, kept);
+    for (uint64_t i = 0; i < kept; i++) {
+        const struct death *death = &master->deaths[(master->worker_deaths - 1 - i) % MASTER_DEATHS_KEPT];
+        msgpack_pack_map(packer, 5);
+        pack_number_entry(packer, "worker", death->worker);
+        pack_number_entry(packer, "pid", (uint64_t)death->pid);
+        pack_text_entry(packer, "cause", death->cause);
+        pack_seconds_entry(packer, "ago", since(death->at, now));
+        pack_optional_entry(packer, "report", death->report);
+    }
+}
+
+static void pack_crashes(const struct master *master, msgpack_packer *packer)
+{
+    pack_text(packer, "crashes");
+    msgpack_pack_map(packer, 3);
+    pack_optional_entry(packer, "directory", master->crashes->directory);
+    pack_number_entry(packer, "written", master->crashes->written);
+    pack_number_entry(packer, "lost", master->crashes->lost);
+}
+
+void admin_pack_status(const struct master *master, msgpack_packer *packer)
+{
+    uint64_t now = clock_now();
+    const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
+    msgpack_pack_map(packer, 9);
+    pack_number_entry(packer, "version", 1);
+    pack_optional_entry(packer, "problem", problem);
+    pack_server(master, packer, now);
+    pack_engine(master, packer);
+    pack_connections(master, packer);
+    pack_totals(master, packer);
+    pack_workers(master, packer, now);
+    pack_deaths(master, packer, now);
+    pack_crashes(master, packer);
+}
+
+/* --- quarantine --- */
+
+static void pack_record(const struct quarantine_record *record, msgpack_packer *packer, uint64_t now)
+{
+    char hash[17];
+    unsigned named = 0;
+    snprintf(hash, sizeof(hash), "%016" PRIx64, record->hash);
+    msgpack_pack_map(packer, 6);
+    pack_text_entry(packer, "hash", hash);
+    pack_text_entry(packer, "method", record->method);
+    pack_number_entry(packer, "kills", record->kills);
+    pack_text(packer, "quarantined");
+    if (record->refused)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+    pack_text(packer, "reports");
+    for (unsigned i = 0; i < record->kills; i++)
+        named += record->reports[i][0] != '\0';
+    msgpack_pack_array(packer, named);
+    for (unsigned i = 0; i < record->kills; i++)
+        if (record->reports[i][0])
+            pack_text(packer, record->reports[i]);
+    pack_seconds_entry(packer, "last", since(record->kills_at[record->kills - 1], now));
+}
+
+void admin_pack_quarantine(struct master *master, msgpack_packer *packer)
+{
+    struct quarantine *book = &master->crashes->book;
+    uint64_t now = clock_now();
+    unsigned count = 0;
+    quarantine_expire(book, now);
+    for (size_t i = 0; i < QUARANTINE_ENTRIES; i++)
+        count += book->records[i].hash != 0;
+    msgpack_pack_map(packer, 3);
+    pack_number_entry(packer, "version", 1);
+    pack_number_entry(packer, "after", book->after);
+    pack_text(packer, "entries");
+    msgpack_pack_array(packer, count);
+    for (size_t i = 0; i < QUARANTINE_ENTRIES; i++)
+        if (book->records[i].hash != 0)
+            pack_record(&book->records[i], packer, now);
+}

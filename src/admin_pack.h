@@ -1,0 +1,15 @@
+/* Part of the master: what the admin socket answers, as msgpack. Documented, with its version rule, in
+ * docs/protocol.md. */
+#ifndef ADMIN_PACK_H
+#define ADMIN_PACK_H
+
+#include <msgpack.h>
+
+#include "master.h"
+
+/* What status() returns. */
+void admin_pack_status(const struct master *master, msgpack_packer *packer);
+/* What quarantine_list() returns. */
+void admin_pack_quarantine(struct master *master, msgpack_packer *packer);
+
+#endif

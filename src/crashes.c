@@ -1,0 +1,683 @@
+#include "crashes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "crash_dir.h"
+#include "deaths.h"
+#include "envelope.h"
+#include "ipc.h"
+#include "log.h"
+
+/* Jobs that the reporter has not taken yet; each holds a descriptor. */
+#define UNSENT_MAX 64
+/* And those that it has taken: what holds a caller is answered in time all the same. */
+#define UNDER_WAY_MAX 1024
+/* A caller waits so long for symbols: then it gets what is known. */
+#define HOLD_TIME   (CLOCK_NS_PER_S / 10)
+#define HOLD_TICK   0.005
+#define WAIT_TIME   (2 * CLOCK_NS_PER_S)
+#define FRAMES_MAX  16
+#define STDERR_TOLD 1024
+
+struct crash {
+    struct crash *next;
+    struct crashes *crashes;
+    bool sent;
+    bool quick; /* the first reply has come */
+    int memory; /* until it is sent */
+    uint64_t since;
+    uint64_t death; /* of master->worker_deaths; UINT64_MAX: none */
+    /* The caller. */
+    bool held;
+    uint64_t claim;
+    struct recovery_plan plan;
+    int status;
+    /* What the first reply said. */
+    char id[REPORT_ID_SIZE], cause[REPORTER_TEXT_SIZE], top[REPORTER_TEXT_SIZE];
+    crash_listener *listener;
+    void *context;
+    struct reporter_job job; /* as long as its tail is */
+};
+
+/* --- jobs --- */
+
+static void take_out(struct crash *crash)
+{
+    struct crashes *crashes = crash->crashes;
+    for (struct crash **at = &crashes->first; *at; at = &(*at)->next)
+        if (*at == crash) {
+            *at = crash->next;
+            break;
+        }
+    crashes->last = &crashes->first;
+    while (*crashes->last)
+        crashes->last = &(*crashes->last)->next;
+    if (!crash->sent) {
+        crashes->unsent--;
+        close(crash->memory);
+    }
+}
+
+static struct crash *find(struct crashes *crashes, uint32_t number)
+{
+    for (struct crash *crash = crashes->first; crash; crash = crash->next)
+        if (crash->job.number == number)
+            return crash;
+    return NULL;
+}
+
+static unsigned count_under_way(const struct crashes *crashes)
+{
+    unsigned count = 0;
+    for (const struct crash *crash = crashes->first; crash; crash = crash->next)
+        count++;
+    return count;
+}
+
+struct crash *crashes_new(struct master *master, enum reporter_job_kind kind)
+{
+    struct crashes *crashes = master->crashes;
+    const struct forkserver_state *forkserver = &master->forkserver;
+    struct crash *crash = calloc(1, sizeof(*crash));
+    struct timespec now;
+    if (!crash)
+        return NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    crash->crashes = crashes;
+    crash->memory = -1;
+    crash->death = UINT64_MAX;
+    struct reporter_job *job = &crash->job;
+    job->kind = kind;
+    job->number = ++crashes->number;
+    job->time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    job->at = clock_now();
+    memcpy(job->engine_name, forkserver->engine_name, sizeof(job->engine_name));
+    memcpy(job->engine_version, forkserver->engine_version, sizeof(job->engine_version));
+    memcpy(job->build_id, forkserver->build_id, sizeof(job->build_id));
+    memcpy(job->key, crashes->book.table->key, sizeof(job->key));
+    return crash;
+}
+
+struct reporter_job *crashes_job(struct crash *crash)
+{
+    return &crash->job;
+}
+
+/* --- the caller's answer --- */
+
+/* What the caller is told, put together. */
+struct words {
+    char message[ENVELOPE_MESSAGE_MAX];
+    char signal[32];
+    char stderr_tail[STDERR_TOLD + 1];
+    const char *frames[FRAMES_MAX];
+};
+
+static void describe(const struct crash *crash, const char *cause, const char *top, const char *id,
+                     struct words *words)
+{
+    char report[REPORT_ID_SIZE + 16] = "";
+    if (*id)
+        snprintf(report, sizeof(report), " (report %s)", id);
+    if (crash->plan.answer == RECOVERY_DEADLINE)
+        snprintf(words->message, sizeof(words->message), "the deadline passed and %s() was ended%s%s%s",
+                 crash->job.method, *top ? ": " : "", top, report);
+    else
+        snprintf(words->message, sizeof(words->message), "%s%s%s%s", cause, *top ? ": " : "", top, report);
+}
+
+/* The last lines, from a line's beginning on. */
+static void take_stderr(const struct crash *crash, char *text)
+{
+    size_t size = crash->job.stderr_size;
+    const char *from = crash->job.stderr_tail;
+    if (size > STDERR_TOLD) {
+        from += size - STDERR_TOLD;
+        const char *line = memchr(from, '\n', STDERR_TOLD);
+        if (line && line + 1 < crash->job.stderr_tail + size)
+            from = line + 1;
+        size = (size_t)(crash->job.stderr_tail + size - from);
+    }
+    memcpy(text, from, size);
+    text[size] = '\0';
+    for (size_t i = 0; i < size; i++)
+        if (text[i] == '\0')
+            text[i] = ' ';
+}
+
+static size_t list_frames(const struct reporter_reply *reply, const char **frames)
+{
+    size_t count = 0;
+    for (uint32_t at = 0; reply && count < reply->frames && count < FRAMES_MAX && at < reply->data_size;) {
+        frames[count++] = reply->data + at;
+        at += (uint32_t)strlen(reply->data + at) + 1;
+    }
+    return count;
+}
+
+static void carry_out(struct master *master, uint32_t slot, enum recovery_action action)
+{
+    if (action == RECOVERY_REARM)
+        slots_rearm(&master->slots, slot);
+    else
+        slots_close(&master->slots, slot);
+}
+
+/* The caller's wait ends; reply is NULL where the reporter has not come so far. */
+static void answer(struct crash *crash, const struct reporter_reply *reply)
+{
+    struct master *master = crash->crashes->master;
+    static struct words words;
+    static unsigned char frame[ENVELOPE_ERROR_MAX];
+    uint32_t slot;
+    crash->held = false;
+    if (--crash->crashes->held == 0)
+        ev_timer_stop(master->loop, &crash->crashes->due);
+    if (!slots_find(&master->slots, crash->claim, &slot))
+        return;
+    const char *id = reply ? reply->id : crash->id;
+    describe(crash, reply ? reply->cause : crash->cause, reply ? reply->top : crash->top, id, &words);
+    take_stderr(crash, words.stderr_tail);
+    bool deadline = crash->plan.answer == RECOVERY_DEADLINE;
+    struct envelope_error error = {.code = deadline ? "DEADLINE_EXCEEDED" : "INTERNAL",
+                                   .reason = deadline ? "DEADLINE" : "ENGINE_CRASHED",
+                                   .message = words.message,
+                                   .executed = true,
+                                   .retry = crash->job.idempotent != 0,
+                                   .report = *id ? id : NULL,
+                                   .stderr_tail = words.stderr_tail[0] ? words.stderr_tail : NULL,
+                                   .frames = words.frames};
+    error.frame_count = list_frames(reply, words.frames);
+    if (!deadline && WIFSIGNALED(crash->status))
+        error.signal = deaths_signal_name(crash->status, words.signal, sizeof(words.signal));
+    size_t size = envelope_write_error(frame, true, crash->plan.msgid, &error);
+    if (slots_send(&master->slots, slot, frame, size) == 0)
+        carry_out(master, slot, crash->plan.action);
+}
+
+/* What is said without the reporter. */
+static void describe_plainly(struct crash *crash)
+{
+    if (crash->cause[0])
+        return;
+    char signal[32];
+    if (WIFEXITED(crash->status))
+        snprintf(crash->cause, sizeof(crash->cause), "exit(%d) called in %s()", WEXITSTATUS(crash->status),
+                 crash->job.method);
+    else
+        snprintf(crash->cause, sizeof(crash->cause), "%s in %s()",
+                 deaths_signal_name(crash->status, signal, sizeof(signal)), crash->job.method);
+}
+
+void crashes_hold(struct crash *crash, uint64_t claim, const struct recovery_plan *plan, int status)
+{
+    struct crashes *crashes = crash->crashes;
+    crash->held = true;
+    crash->claim = claim;
+    crash->plan = *plan;
+    crash->status = status;
+    describe_plainly(crash);
+    crashes->held++;
+    if (!ev_is_active(&crashes->due))
+        ev_timer_again(crashes->master->loop, &crashes->due);
+}
+
+static void on_due(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct crashes *crashes = timer->data;
+    uint64_t now = clock_now();
+    for (struct crash *crash = crashes->first; crash; crash = crash->next)
+        if (crash->held && now - crash->since >= HOLD_TIME)
+            answer(crash, NULL);
+    (void)slots_poll(&crashes->master->slots);
+}
+
+bool crashes_holds(const struct master *master, uint64_t claim)
+{
+    for (const struct crash *crash = master->crashes->first; crash; crash = crash->next)
+        if (crash->held && crash->claim == claim)
+            return true;
+    return false;
+}
+
+/* --- the end of a job --- */
+
+static void tell_listener(struct crash *crash, const struct reporter_reply *reply)
+{
+    static const struct reporter_reply nothing = {.no_stack = "the reporter is not there"};
+    if (crash->listener)
+        crash->listener(crash->context, reply ? reply : &nothing);
+    crash->listener = NULL;
+}
+
+static void finish(struct crash *crash, const struct reporter_reply *reply)
+{
+    struct crashes *crashes = crash->crashes;
+    take_out(crash);
+    if (crash->held)
+        answer(crash, reply);
+    tell_listener(crash, reply);
+    if (!reply || (crash->job.kind != REPORTER_STACK && !reply->id[0] && crashes->directory[0]))
+        crashes->lost += crash->job.kind != REPORTER_STACK;
+    free(crash);
+}
+
+static void log_report(const struct crash *crash, const struct reporter_reply *reply)
+{
+    char who[32] = "the forkserver", report[REPORT_ID_SIZE + 16] = "";
+    if (crash->job.kind == REPORTER_STACK)
+        return;
+    if (crash->job.worker > 0)
+        snprintf(who, sizeof(who), "worker %u", crash->job.worker);
+    if (reply->id[0])
+        snprintf(report, sizeof(report), " (report %s)", reply->id);
+    log_info("%s: %s%s%s%s", who, reply->cause, reply->top[0] ? ": " : "", reply->top, report);
+}
+
+static void note_report(struct crash *crash, const struct reporter_reply *reply)
+{
+    struct master *master = crash->crashes->master;
+    crash->crashes->written += reply->id[0] != '\0';
+    if (crash->death == UINT64_MAX || master->worker_deaths - crash->death > MASTER_DEATHS_KEPT)
+        return;
+    struct death *death = &master->deaths[crash->death % MASTER_DEATHS_KEPT];
+    memcpy(death->report, reply->id, sizeof(death->report));
+}
+
+static void on_quick(struct crash *crash, const struct reporter_reply *reply)
+{
+    struct crashes *crashes = crash->crashes;
+    const struct options *options = crashes->master->options;
+    crash->quick = true;
+    memcpy(crash->id, reply->id, sizeof(crash->id));
+    memcpy(crash->cause, reply->cause, sizeof(crash->cause));
+    memcpy(crash->top, reply->top, sizeof(crash->top));
+    bool counts = reply->kill == KILL_OWN || (reply->kill == KILL_DEADLINE && options->quarantine_timeouts);
+    if (!counts)
+        return;
+    const struct quarantine_kill kill = {.hash = reply->hash,
+                                         .size = reply->size,
+                                         .method = crash->job.method,
+                                         .report = reply->id,
+                                         .deadline = reply->deadline,
+                                         .peer = crash->job.peer_pid};
+    if (quarantine_note(&crashes->book, &kill, clock_now()))
+        log_warn("requests like this one of %s() are refused from now on: they have killed %u workers",
+                 crash->job.method, options->quarantine_after);
+}
+
+/* --- the reporter --- */
+
+static void close_socket(struct crashes *crashes)
+{
+    if (crashes->socket.fd < 0)
+        return;
+    ev_io_stop(crashes->master->loop, &crashes->socket);
+    close(crashes->socket.fd);
+    crashes->socket.fd = -1;
+}
+
+/* Returns 1; 0: not now; -1: there is no reporter any more. */
+static int send_job(struct crashes *crashes, const struct crash *crash)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec part = {.iov_base = (void *)&crash->job, .iov_len = REPORTER_JOB_SIZE(&crash->job)};
+    struct msghdr header = {.msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.space,
+                            .msg_controllen = sizeof(control.space)};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &crash->memory, sizeof(int));
+    ssize_t sent;
+    do
+        sent = sendmsg(crashes->socket.fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return 1;
+    return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS ? 0 : -1;
+}
+
+static void watch(struct crashes *crashes)
+{
+    int wanted = crashes->unsent > 0 ? EV_READ | EV_WRITE : EV_READ;
+    if (crashes->socket.fd < 0 || crashes->socket.events == wanted)
+        return;
+    ev_io_stop(crashes->master->loop, &crashes->socket);
+    ev_io_set(&crashes->socket, crashes->socket.fd, wanted);
+    ev_io_start(crashes->master->loop, &crashes->socket);
+}
+
+static void send_jobs(struct crashes *crashes)
+{
+    int result = 1;
+    for (struct crash *crash = crashes->first; crash && result == 1 && crashes->socket.fd >= 0;
+         crash = crash->next) {
+        if (crash->sent)
+            continue;
+        result = send_job(crashes, crash);
+        if (result == 1) {
+            crash->sent = true;
+            crashes->unsent--;
+            close(crash->memory);
+            crash->memory = -1;
+        }
+    }
+    if (result < 0)
+        close_socket(crashes); /* its death is reaped */
+    watch(crashes);
+}
+
+static bool is_sound(const struct reporter_reply *message, ssize_t size)
+{
+    return size >= (ssize_t)offsetof(struct reporter_reply, data) &&
+           message->data_size <= REPORTER_DATA_SIZE && (size_t)size == REPORTER_REPLY_SIZE(message);
+}
+
+static void terminate_texts(struct reporter_reply *message)
+{
+    message->id[sizeof(message->id) - 1] = '\0';
+    message->cause[sizeof(message->cause) - 1] = '\0';
+    message->top[sizeof(message->top) - 1] = '\0';
+    message->no_stack[sizeof(message->no_stack) - 1] = '\0';
+}
+
+static void handle_reply(struct crashes *crashes, struct reporter_reply *message)
+{
+    terminate_texts(message);
+    struct crash *crash = find(crashes, message->number);
+    if (!crash)
+        return;
+    if (message->type == REPORTER_QUICK) {
+        on_quick(crash, message);
+        return;
+    }
+    log_report(crash, message);
+    note_report(crash, message);
+    finish(crash, message);
+}
+
+static void read_replies(struct crashes *crashes)
+{
+    static struct {
+        struct reporter_reply reply;
+        char terminator; /* of the last frame */
+    } message;
+    while (crashes->socket.fd >= 0) {
+        ssize_t size = recv(crashes->socket.fd, &message.reply, sizeof(message.reply), MSG_DONTWAIT);
+        if (size < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (size <= 0 || !is_sound(&message.reply, size)) {
+            close_socket(crashes);
+            return;
+        }
+        handle_reply(crashes, &message.reply);
+    }
+}
+
+static void on_socket(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct crashes *crashes = watcher->data;
+    if (events & EV_READ)
+        read_replies(crashes);
+    if (events & EV_WRITE)
+        send_jobs(crashes);
+    (void)slots_poll(&crashes->master->slots);
+    master_look_at_stop(crashes->master);
+}
+
+/* In the forked child, until exec. */
+_Noreturn static void become_reporter(const struct crashes *crashes, int socket)
+{
+    static char argv0[] = "cohab: reporter";
+    char **argv = crashes->master->argv;
+    sigset_t none;
+    sigemptyset(&none);
+    setpgid(0, 0); /* Ctrl-C is for the master alone */
+    int program = fcntl(crashes->program, F_DUPFD_CLOEXEC, REPORTER_SOCKET + 1);
+    int null = open("/dev/null", O_RDONLY);
+    if (program < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        _exit(EXIT_FAILURE);
+    if (socket == REPORTER_SOCKET ? fcntl(socket, F_SETFD, 0) < 0 : dup2(socket, REPORTER_SOCKET) < 0)
+        _exit(EXIT_FAILURE);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    (void)close_range(REPORTER_SOCKET + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+    signal(SIGHUP, SIG_DFL);
+    argv[0] = argv0;
+    execveat(program, "", argv, environ, AT_EMPTY_PATH);
+    _exit(EXIT_FAILURE);
+}
+
+static bool start_reporter(struct crashes *crashes)
+{
+    int pair[2];
+    if (ipc_pair(pair, 0) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0)
+        become_reporter(crashes, pair[1]);
+    int saved = errno;
+    close(pair[1]);
+    if (pid < 0) {
+        close(pair[0]);
+        errno = saved;
+        return false;
+    }
+    crashes->reporter = pid;
+    crashes->born_at = clock_now();
+    ev_io_set(&crashes->socket, pair[0], EV_READ);
+    ev_io_start(crashes->master->loop, &crashes->socket);
+    return true;
+}
+
+void crashes_start_reporter(struct master *master)
+{
+    struct crashes *crashes = master->crashes;
+    uint64_t now = clock_now();
+    if (crashes->program < 0 || crashes->reporter != 0 || now < crashes->backoff.retry_at)
+        return;
+    if (!start_reporter(crashes)) {
+        log_warn("cannot start cohabd-reporter: %m; crashes are not reported");
+        backoff_note(&crashes->backoff, &(struct life){.ended_at = now});
+    }
+    send_jobs(crashes);
+}
+
+void crashes_reporter_died(struct master *master, int status)
+{
+    struct crashes *crashes = master->crashes;
+    char how[64];
+    read_replies(crashes);
+    close_socket(crashes);
+    crashes->reporter = 0;
+    deaths_describe_status(status, how, sizeof(how));
+    log_warn("cohabd-reporter died: %s", how);
+    backoff_note(&crashes->backoff, &(struct life){.served = true,
+                                                   .born_at = crashes->born_at,
+                                                   .ended_at = clock_now(),
+                                                   .answered = crashes->written});
+    struct crash *next;
+    for (struct crash *crash = crashes->first; crash; crash = next) {
+        next = crash->next;
+        if (crash->sent)
+            finish(crash, NULL);
+    }
+    crashes_start_reporter(master);
+}
+
+struct crash *crashes_send(struct crash *crash, int memory, const struct output *output)
+{
+    struct crashes *crashes = crash->crashes;
+    crashes_start_reporter(crashes->master);
+    crash->memory =
+        crashes->socket.fd < 0 || crashes->unsent >= UNSENT_MAX || count_under_way(crashes) >= UNDER_WAY_MAX
+            ? -1
+            : fcntl(memory, F_DUPFD_CLOEXEC, 0);
+    if (crash->memory < 0) {
+        crashes->lost += crash->job.kind != REPORTER_STACK;
+        log_warn("a crash of worker %u is not reported: %s", crash->job.worker,
+                 crashes->socket.fd < 0 ? "there is no reporter" : "the reporter has too much to do");
+        tell_listener(crash, NULL);
+        free(crash);
+        return NULL;
+    }
+    if (output)
+        crash->job.stderr_size =
+            (uint32_t)output_copy_tail(output, crash->job.stderr_tail, REPORT_STDERR_SIZE);
+    crash->since = clock_now();
+    *crashes->last = crash;
+    crashes->last = &crash->next;
+    crashes->unsent++;
+    send_jobs(crashes);
+    return crash;
+}
+
+void crashes_note_death(struct crash *crash, uint64_t death)
+{
+    crash->death = death;
+}
+
+void crashes_listen(struct crash *crash, crash_listener *listener, void *context)
+{
+    crash->listener = listener;
+    crash->context = context;
+}
+
+void crashes_forget_listener(struct master *master, const void *context)
+{
+    for (struct crash *crash = master->crashes->first; crash; crash = crash->next)
+        if (crash->context == context)
+            crash->listener = NULL;
+}
+
+bool crashes_under_way(const struct master *master)
+{
+    return master->crashes->first != NULL;
+}
+
+void crashes_wait(struct master *master)
+{
+    struct crashes *crashes = master->crashes;
+    uint64_t end = clock_now() + WAIT_TIME;
+    while (crashes->first && crashes->socket.fd >= 0 && clock_now() < end) {
+        struct pollfd socket = {.fd = crashes->socket.fd, .events = POLLIN};
+        if (poll(&socket, 1, 100) > 0)
+            read_replies(crashes);
+        send_jobs(crashes);
+    }
+}
+
+void crashes_end(struct master *master)
+{
+    struct crashes *crashes = master->crashes;
+    const struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t end = clock_now() + WAIT_TIME;
+    crashes->program = -1; /* no other one is started */
+    close_socket(crashes);
+    while (crashes->reporter > 0 && clock_now() < end && waitpid(crashes->reporter, NULL, WNOHANG) == 0)
+        nanosleep(&pause, NULL);
+}
+
+/* --- set-up --- */
+
+static int make_directories(const char *path)
+{
+    char part[4096];
+    snprintf(part, sizeof(part), "%s", path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return -1;
+        *slash = '/';
+    }
+    return mkdir(part, 0700) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+/* One that was given has been checked (options_check_directories()). */
+static void settle_directory(struct crashes *crashes, const struct options *options)
+{
+    char *directory = crashes->directory;
+    if (options->crash_keep == 0)
+        return;
+    if (options->crash_dir) {
+        snprintf(directory, sizeof(crashes->directory), "%s", options->crash_dir);
+        return;
+    }
+    if (crash_dir_default(directory, sizeof(crashes->directory)) == 0 && make_directories(directory) == 0 &&
+        access(directory, W_OK | X_OK) == 0)
+        return;
+    log_warn("no crash reports: cannot use %s: %m; see --crash-dir",
+             *directory ? directory : "a default directory");
+    directory[0] = '\0';
+}
+
+/* Workers may read what the master writes: the seal forbids every later mapping that could write. */
+static struct quarantine_table *make_table(int *memfd)
+{
+    size_t size = sizeof(struct quarantine_table);
+    *memfd = memfd_create("cohab-quarantine", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (*memfd < 0 || ftruncate(*memfd, (off_t)size) < 0)
+        fatal("cannot make the quarantine table: %m");
+    struct quarantine_table *table = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);
+    if (table == MAP_FAILED ||
+        fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+        fatal("cannot make the quarantine table: %m");
+    if (getrandom(table->key, sizeof(table->key), GRND_INSECURE) != sizeof(table->key))
+        table->key[0] = clock_now();
+    return table;
+}
+
+/* Opened for good: what lies there later may be another version. */
+static int open_program(void)
+{
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 32);
+    if (length < 0)
+        return -1;
+    path[length] = '\0';
+    strcpy(strrchr(path, '/'), "/cohabd-reporter");
+    int program = open(path, O_PATH | O_CLOEXEC);
+    if (program < 0)
+        log_warn("crashes are not reported: cannot open %s: %m", path);
+    return program;
+}
+
+void crashes_init(struct master *master)
+{
+    static struct crashes crashes;
+    master->crashes = &crashes;
+    crashes.master = master;
+    crashes.last = &crashes.first;
+    ev_init(&crashes.socket, on_socket);
+    crashes.socket.fd = -1;
+    crashes.socket.data = &crashes;
+    ev_timer_init(&crashes.due, on_due, HOLD_TICK, HOLD_TICK);
+    crashes.due.data = &crashes;
+    quarantine_init(&crashes.book, make_table(&crashes.table), master->options->quarantine_after);
+    oom_init(&crashes.oom);
+    settle_directory(&crashes, master->options);
+    crashes.program = open_program();
+    crashes_start_reporter(master);
+}

@@ -1,0 +1,117 @@
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* Taken at a time. An engine that prints more than this between two ticks has to wait for the next, and loses
+ * what its pipe has no room for. */
+#define CHUNK_SIZE (16u << 10)
+/* What a pipe holds, in chunks. */
+#define CHUNKS_LEFT 5
+
+static void log_line(struct output *output)
+{
+    if (output->line_size > 0)
+        log_output(output->number, output->line, output->line_size);
+    output->line_size = 0;
+}
+
+static void keep_tail(struct output *output, const char *bytes, size_t size)
+{
+    if (output->tail_size + size > sizeof(output->tail)) {
+        size_t kept = output->tail_size < REPORT_STDERR_SIZE ? output->tail_size : REPORT_STDERR_SIZE;
+        memmove(output->tail, output->tail + output->tail_size - kept, kept);
+        output->tail_size = kept;
+    }
+    memcpy(output->tail + output->tail_size, bytes, size);
+    output->tail_size += size;
+}
+
+static void take(struct output *output, const char *bytes, size_t size)
+{
+    keep_tail(output, bytes, size);
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] == '\n') {
+            log_line(output);
+            continue;
+        }
+        output->line[output->line_size++] = bytes[i];
+        if (output->line_size == sizeof(output->line))
+            log_line(output);
+    }
+}
+
+/* Returns how much it was; 0: nothing, for now or for good. */
+static size_t read_chunk(struct output *output)
+{
+    static char chunk[CHUNK_SIZE];
+    ssize_t size = read(output->watcher.fd, chunk, sizeof(chunk));
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (size <= 0) {
+        ev_io_stop(output->loop, &output->watcher);
+        return 0;
+    }
+    take(output, chunk, (size_t)size);
+    return (size_t)size;
+}
+
+static void on_output(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)events;
+    struct output *output = watcher->data;
+    if (read_chunk(output) == CHUNK_SIZE)
+        ev_io_stop(loop, watcher); /* until output_resume() */
+}
+
+int output_open(struct output *output, struct ev_loop *loop, unsigned number)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -1;
+    output->loop = loop;
+    output->number = number;
+    output->line_size = output->tail_size = 0;
+    ev_io_init(&output->watcher, on_output, ends[0], EV_READ);
+    output->watcher.data = output;
+    ev_io_start(loop, &output->watcher);
+    return ends[1];
+}
+
+void output_resume(struct output *output)
+{
+    if (output->loop && output->watcher.fd >= 0 && !ev_is_active(&output->watcher) &&
+        read_chunk(output) == CHUNK_SIZE)
+        return;
+    if (output->loop && output->watcher.fd >= 0)
+        ev_io_start(output->loop, &output->watcher);
+}
+
+void output_drain(struct output *output)
+{
+    if (!output->loop || output->watcher.fd < 0)
+        return;
+    for (int i = 0; i < CHUNKS_LEFT && read_chunk(output) > 0; i++)
+        ;
+    log_line(output);
+}
+
+void output_close(struct output *output)
+{
+    if (!output->loop || output->watcher.fd < 0)
+        return;
+    ev_io_stop(output->loop, &output->watcher);
+    close(output->watcher.fd);
+    output->watcher.fd = -1;
+}
+
+size_t output_copy_tail(const struct output *output, char *bytes, size_t size)
+{
+    size_t kept = output->tail_size < size ? output->tail_size : size;
+    memcpy(bytes, output->tail + output->tail_size - kept, kept);
+    return kept;
+}

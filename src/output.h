@@ -1,0 +1,36 @@
+/* Part of the master: what an engine prints. Each process writes to a pipe of its own, which never makes it
+ * wait: what a full pipe has no room for is lost. The master logs it line by line, and keeps the end of it
+ * for a crash report. */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include <ev.h>
+#include <stddef.h>
+
+#include "reporter.h"
+
+#define OUTPUT_LINE_SIZE 1024u
+
+struct output {
+    struct ev_loop *loop;
+    ev_io watcher;   /* fd -1: none */
+    unsigned number; /* of the worker; 0: the forkserver */
+    size_t line_size;
+    char line[OUTPUT_LINE_SIZE]; /* what has no end yet */
+    size_t tail_size;
+    char tail[2 * REPORT_STDERR_SIZE]; /* the last REPORT_STDERR_SIZE bytes of it count */
+};
+
+/* Begins with a new process. Returns the descriptor for it to write to, the caller's to close; -1 with errno.
+ */
+int output_open(struct output *output, struct ev_loop *loop, unsigned number);
+/* Goes on with what was held up, as one that prints without end was; to be called from time to time. */
+void output_resume(struct output *output);
+/* Reads what is left, but no more than a pipe holds: processes that the engine has left behind may go on
+ * printing. */
+void output_drain(struct output *output);
+void output_close(struct output *output);
+/* Copies the last bytes. Returns how many. */
+size_t output_copy_tail(const struct output *output, char *bytes, size_t size);
+
+#endif
