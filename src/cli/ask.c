@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frames.h"
 #include "object.h"
 #include "text.h"
 
@@ -43,18 +44,6 @@ static void put_text_or(const msgpack_object *map, const char *key, const char *
         fputs(otherwise, stderr);
 }
 
-static void tell_frames(const msgpack_object *frames)
-{
-    fputs("  stack, innermost first:\n", stderr);
-    for (uint32_t i = 0; i < frames->via.array.size; i++) {
-        const msgpack_object *frame = &frames->via.array.ptr[i];
-        fprintf(stderr, "    #%u ", i);
-        if (frame->type == MSGPACK_OBJECT_STR)
-            text_put_safe(stderr, frame->via.str.ptr, frame->via.str.size);
-        fputc('\n', stderr);
-    }
-}
-
 static void tell_details(const msgpack_object *details)
 {
     static const char *const lines[] = {"signal", "report"};
@@ -68,8 +57,10 @@ static void tell_details(const msgpack_object *details)
         object_put(stderr, details, lines[i]);
         fputc('\n', stderr);
     }
-    if (frames && frames->via.array.size > 0)
-        tell_frames(frames);
+    if (frames && frames->via.array.size > 0) {
+        fputs("  stack, innermost first:\n", stderr);
+        frames_put(stderr, "    ", frames);
+    }
     if (output && output->via.str.size > 0) {
         fputs("  stderr of the worker:\n", stderr);
         text_put_lines(stderr, "    ", output->via.str.ptr, output->via.str.size);

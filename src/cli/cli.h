@@ -1,8 +1,10 @@
-/* The `cohab` tool: what main.c and the commands share. A command is one file with one function,
- * NAME_run(), whose value is the exit code of the process. Results go to standard output, everything else
- * to standard error. */
+/* The `cohab` tool: what main.c and the commands share. A command is one file, or several, with one
+ * function, NAME_run(), whose value is the exit code of the process. Results go to standard output,
+ * everything else to standard error. */
 #ifndef CLI_H
 #define CLI_H
+
+#include <stdbool.h>
 
 enum cli_exit {
     CLI_OK = 0,
@@ -18,6 +20,7 @@ struct cli_command {
     const char *arguments; /* as in the usage line, "METHOD [ARG ...]"; NULL: it takes none */
     const char *summary;   /* one line of `cohab --help` */
     const char *help;      /* what `cohab NAME --help` says besides the options */
+    bool offline;          /* needs no server: no socket need be named */
     int (*run)(struct cli *cli, int argc, char **argv); /* argv begins behind the command's name */
 };
 
@@ -29,8 +32,15 @@ struct cli {
 
 int bench_run(struct cli *cli, int argc, char **argv);
 int call_run(struct cli *cli, int argc, char **argv);
+int crash_run(struct cli *cli, int argc, char **argv);
+int crash_export_run(struct cli *cli, int argc, char **argv);
+int crash_list_run(struct cli *cli, int argc, char **argv);
+int crash_replay_run(struct cli *cli, int argc, char **argv);
+int crash_show_run(struct cli *cli, int argc, char **argv);
 int methods_run(struct cli *cli, int argc, char **argv);
 int ping_run(struct cli *cli, int argc, char **argv);
+int quarantine_run(struct cli *cli, int argc, char **argv);
+int stack_run(struct cli *cli, int argc, char **argv);
 int status_run(struct cli *cli, int argc, char **argv);
 int stop_run(struct cli *cli, int argc, char **argv);
 

@@ -8,6 +8,7 @@
 #ifndef JSON_H
 #define JSON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -16,6 +17,13 @@
 /* Prints a value and a line end: on one line, or, where that is longer than the terminal is wide, with
  * indented lists and maps. Controls in text are escaped, so that they do nothing to a terminal. */
 void json_print(FILE *out, const msgpack_object *value);
+
+/* Prints a value that was packed. Ends the process when memory is out. */
+void json_print_packed(FILE *out, const msgpack_sbuffer *buffer);
+
+/* Prints as much of a value as goes into that many bytes, on one line. Returns whether something is left out.
+ */
+bool json_print_cut(FILE *out, const msgpack_object *value, size_t limit);
 
 /* Packs text as the JSON value that it is or, where it is not JSON, as a string. Returns 0, or -1 with one
  * line in why: it is JSON, but cannot be sent. */

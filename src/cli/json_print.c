@@ -7,35 +7,36 @@
 #include <string.h>
 
 #include "base64.h"
+#include "cli.h"
 #include "object.h"
 #include "text.h"
 
 #define INDENT 2
 
-/* Where output goes. Without a file it is only counted, and no longer than up to the limit: that is how a
- * value is measured. */
+/* Where output goes. Without a file it is only counted: that is how a value is measured. */
 struct sink {
     FILE *file;
     size_t count;
+    bool limited; /* nothing is written that reaches beyond `limit` */
     size_t limit;
     bool in_key;
 };
 
+static bool sink_is_full(const struct sink *sink)
+{
+    return sink->limited && sink->count > sink->limit;
+}
+
 static void put(struct sink *sink, const char *bytes, size_t size)
 {
-    if (sink->file)
-        fwrite(bytes, 1, size, sink->file);
     sink->count += size;
+    if (sink->file && !sink_is_full(sink))
+        fwrite(bytes, 1, size, sink->file);
 }
 
 static void put_text(struct sink *sink, const char *text)
 {
     put(sink, text, strlen(text));
-}
-
-static bool sink_is_full(const struct sink *sink)
-{
-    return !sink->file && sink->count > sink->limit;
 }
 
 static void put_escape(struct sink *sink, unsigned code)
@@ -222,7 +223,7 @@ static void put_value(struct sink *sink, const msgpack_object *value)
 
 static bool fits(const msgpack_object *value, size_t room)
 {
-    struct sink measure = {.limit = room};
+    struct sink measure = {.limited = true, .limit = room};
 
     put_value(&measure, value);
     return measure.count <= room;
@@ -290,4 +291,28 @@ void json_print(FILE *out, const msgpack_object *value)
     else
         put_value(&sink, value);
     fputc('\n', out);
+}
+
+void json_print_packed(FILE *out, const msgpack_sbuffer *buffer)
+{
+    msgpack_unpacked tree;
+
+    msgpack_unpacked_init(&tree);
+    if (msgpack_unpack_next(&tree, buffer->data, buffer->size, NULL) != MSGPACK_UNPACK_SUCCESS) {
+        fputs("cohab: out of memory\n", stderr);
+        exit(CLI_CALL_FAILED);
+    }
+    json_print(out, &tree.data);
+    msgpack_unpacked_destroy(&tree);
+}
+
+bool json_print_cut(FILE *out, const msgpack_object *value, size_t limit)
+{
+    struct sink sink = {.file = out, .limited = true, .limit = limit};
+
+    put_value(&sink, value);
+    if (sink_is_full(&sink))
+        fputs("...", out);
+    fputc('\n', out);
+    return sink_is_full(&sink);
 }

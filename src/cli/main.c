@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "commands.h"
 #include "usage.h"
 
 static const struct cli_command commands[] = {
@@ -48,6 +49,24 @@ static const struct cli_command commands[] = {
          "docs/bench.md tells\n"
          "what the figures mean. Exit codes: 0 measured, 1 every call failed, 2 bad usage, 3 cannot connect.",
      .run = bench_run},
+    {.name = "stack",
+     .arguments = "[WORKER]",
+     .summary = "show what busy workers are doing right now",
+     .help = "Shows the native stack of every busy worker, or of one. The calls go on: they are held up for\n"
+             "milliseconds.",
+     .run = stack_run},
+    {.name = "crash",
+     .arguments = "COMMAND ...",
+     .summary = "list, show, export and repeat crashes",
+     .help = "Works with the reports that cohabd writes when a worker crashes, or is ended. Neither a server "
+             "nor\n"
+             "its socket is needed.",
+     .run = crash_run},
+    {.name = "quarantine",
+     .arguments = "COMMAND ...",
+     .summary = "list and clear requests that are refused as they kill workers",
+     .help = "After --quarantine-after deaths cohabd refuses the requests that have caused them.",
+     .run = quarantine_run},
     {.name = "stop",
      .summary = "stop the server",
      .help = "Stops the server and waits until it is gone. Running calls are allowed to finish.",
@@ -58,24 +77,13 @@ static const struct cli_command commands[] = {
 
 static void print_overview(const struct usage_option *options)
 {
-    printf("usage: cohab [--socket PATH] COMMAND ...\n\nTalks to a running cohabd.\n\ncommands:\n");
-    for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        const char *arguments = commands[i].arguments ? commands[i].arguments : "";
-        int width = printf("  %s %s", commands[i].name, arguments);
-        printf("%*s%s\n", 26 - width, "", commands[i].summary);
-    }
+    printf("usage: cohab [--socket PATH] COMMAND ...\n\nTalks to a running cohabd, and tells how its workers "
+           "died.\n\ncommands:\n");
+    commands_print(commands, COMMAND_COUNT);
     printf("\noptions:\n");
     usage_print_options(options);
     printf("\ncohab COMMAND --help tells more about a command.\n"
            "Exit codes: 0 ok, 1 the call failed, 2 bad usage, 3 cannot connect.\n");
-}
-
-static const struct cli_command *find_command(const struct cli *cli, const char *name)
-{
-    for (size_t i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
-    usage_fail(cli, "unknown command '%s'", name);
 }
 
 /* Whatever was closed is open from here on, so that no connection comes to lie there: for reading alone, so
@@ -127,6 +135,6 @@ int main(int argc, char **argv)
     }
     if (index == argc)
         usage_fail(&cli, "no command is given");
-    cli.command = find_command(&cli, argv[index]);
+    cli.command = commands_find(&cli, commands, COMMAND_COUNT, argv[index]);
     return cli.command->run(&cli, argc - index - 1, argv + index + 1);
 }

@@ -102,6 +102,21 @@ static void put_totals(FILE *out, const msgpack_object *totals)
     put_field(out, totals, "forkserver_deaths", "\n");
 }
 
+/* Of a server that has this. */
+static void put_crashes(FILE *out, const msgpack_object *crashes)
+{
+    if (!crashes)
+        return;
+    fputs("crashes\t", out);
+    put_field(out, crashes, "written", " reports written, ");
+    put_field(out, crashes, "lost", " lost");
+    if (object_find_text(crashes, "directory")) {
+        fputs(", in ", out);
+        object_put(out, crashes, "directory");
+    }
+    fputc('\n', out);
+}
+
 static void put_problem(FILE *out, const msgpack_object *status)
 {
     if (!object_find_text(status, "problem"))
@@ -121,6 +136,7 @@ static void print_overview(const msgpack_object *status)
     put_engine(rows.out, object_find(status, "engine"));
     put_connections(rows.out, object_find(status, "connections"));
     put_totals(rows.out, object_find(status, "totals"));
+    put_crashes(rows.out, object_find(status, "crashes"));
     put_problem(rows.out, status);
     rows_print(&rows, "ll");
 }
@@ -153,27 +169,39 @@ static void print_workers(const msgpack_object *workers)
     rows_print(&rows, "rrrlrrrl");
 }
 
-static void put_death(FILE *out, const msgpack_object *death)
+static void put_death(FILE *out, const msgpack_object *death, bool reports)
 {
     put_field(out, death, "worker", "\t");
     put_field(out, death, "pid", "\t");
     put_duration(out, death, "ago", " ago\t");
+    if (reports)
+        put_field(out, death, "report", "\t");
     put_field(out, death, "cause", "\n");
+}
+
+static bool has_reports(const msgpack_object *deaths)
+{
+    for (uint32_t i = 0; i < deaths->via.array.size; i++)
+        if (object_find(&deaths->via.array.ptr[i], "report"))
+            return true;
+    return false;
 }
 
 static void print_deaths(const msgpack_object *deaths)
 {
     static const char *const heading[] = {"WORKER", "PID", "DIED", "CAUSE", NULL};
+    static const char *const heading_with[] = {"WORKER", "PID", "DIED", "REPORT", "CAUSE", NULL};
     struct rows rows;
 
     if (!deaths || deaths->via.array.size == 0)
         return;
+    bool reports = has_reports(deaths);
     rows_begin(&rows, METHOD);
-    rows_put_heading(&rows, heading);
+    rows_put_heading(&rows, reports ? heading_with : heading);
     for (uint32_t i = 0; i < deaths->via.array.size; i++)
-        put_death(rows.out, &deaths->via.array.ptr[i]);
+        put_death(rows.out, &deaths->via.array.ptr[i], reports);
     putchar('\n');
-    rows_print(&rows, "rrrl");
+    rows_print(&rows, reports ? "rrrll" : "rrrl");
 }
 
 static int print_status(const msgpack_object *status, bool json)

@@ -65,6 +65,19 @@ void text_put_safe(FILE *out, const char *text, size_t size)
     }
 }
 
+void text_put_cut(FILE *out, const char *text, size_t size, size_t limit)
+{
+    size_t kept = 0;
+
+    while (kept < size && kept < limit) {
+        size_t length = text_character_size(text + kept, size - kept);
+        kept += length > 0 ? length : 1;
+    }
+    text_put_safe(out, text, kept);
+    if (kept < size)
+        fputs("...", out);
+}
+
 void text_put_lines(FILE *out, const char *indent, const char *text, size_t size)
 {
     while (size > 0) {

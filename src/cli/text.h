@@ -15,7 +15,9 @@ bool text_is_control(const char *character, size_t size);
 /* Writes text that somebody else wrote on one line: line ends and tabs become spaces, other controls and
  * bytes that are not UTF-8 become \xNN. */
 void text_put_safe(FILE *out, const char *text, size_t size);
-/* The same line by line, each behind `indent`. */
+/* The same for about that many bytes at most, and dots for the rest. */
+void text_put_cut(FILE *out, const char *text, size_t size, size_t limit);
+/* All of it, line by line, each behind `indent`. */
 void text_put_lines(FILE *out, const char *indent, const char *text, size_t size);
 /* "350 ms", "2.4 s", "2m 13s", "3h 5m", "2d 4h"; "-" for what is no duration. */
 void text_put_seconds(FILE *out, double seconds);

@@ -196,7 +196,11 @@ int usage_read(struct cli *cli, const struct usage_option *options, int argc, ch
         print_command_help(cli->command, options, common);
     if (!cli->command->arguments && count > 0)
         usage_fail(cli, "unexpected argument '%s'", argv[0]);
-    if (!cli->socket || !*cli->socket)
+    if (cli->socket && !*cli->socket)
+        cli->socket = NULL;
+    if (!cli->socket && cli->command->offline)
+        return count;
+    if (!cli->socket)
         usage_fail(cli, "no socket is named; give --socket PATH or set COHAB_SOCKET");
     if (strlen(cli->socket) > LONGEST_SOCKET)
         usage_fail(cli, "the path of the socket is too long: %zu bytes, at most %zu are possible",

@@ -36,7 +36,7 @@ struct usage_option {
     }
 
 /* Reads a command's options and --socket and --help, and moves the positional arguments to the front of
- * argv. Returns their number. When it returns, cli->socket is set. */
+ * argv. Returns their number. When it returns, cli->socket is set, or the command can do without. */
 int usage_read(struct cli *cli, const struct usage_option *options, int argc, char **argv);
 
 /* Reads the options in front of the command's name. Returns the index of that name, or argc. */

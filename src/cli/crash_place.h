@@ -1,0 +1,21 @@
+/* PURE. Where in the engine a process was: the frame of a stack that names the place best, and whether two
+ * frames are the same place. */
+#ifndef CRASH_PLACE_H
+#define CRASH_PLACE_H
+
+#include <stdbool.h>
+
+#include <msgpack.h>
+
+/* The text of a frame, which is a text or a map that has one; NULL where there is none. */
+const msgpack_object *crash_place_text(const msgpack_object *frame);
+
+/* The text of the innermost frame that is not the C or C++ library's: that abort() was called, or memcpy(),
+ * is no place. Of the innermost frame where all are; NULL where there is no stack. */
+const msgpack_object *crash_place_find(const msgpack_object *stack);
+
+/* Whether two texts name the same function of the same module. Neither offsets nor lines count, unless there
+ * is no function. */
+bool crash_place_equal(const msgpack_object *a, const msgpack_object *b);
+
+#endif
