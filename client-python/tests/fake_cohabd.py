@@ -21,7 +21,9 @@ def main() -> None:
     words = sys.argv[1:]
     rest = words[words.index("--") :] if "--" in words else []
     own = words[: len(words) - len(rest)]
-    own.remove("--remove-directory")  # the only one without a value
+    for switch in ("--remove-directory", "--core", "--quarantine-timeouts"):
+        if switch in own:
+            own.remove(switch)
     options = dict(zip(own[:-1:2], own[1:-1:2]))
     engine = own[-1]
     path = options["--socket"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -93,15 +94,53 @@ def test_crash_text_shows_signal_report_frames_and_last_words() -> None:
     assert isinstance(error, cohab.EngineCrashed)
     assert (error.signal, error.report) == ("SIGSEGV", "17")
     assert str(error).splitlines() == [
-        "suggest: the worker died [ENGINE_CRASHED]",
+        "the worker died (report 17)",
         "  signal: SIGSEGV",
-        "  crash report: 17",
         "  native stack, innermost first:",
         "    suggest at spell.cc:12",
         "    main",
         "  the engine's last words:",
         "    oh no",
     ]
+
+
+def test_crash_reads_as_the_server_says_it() -> None:
+    message = "SIGSEGV in suggest(): libspell.so!Affix::lookup+0x4f (report 20261122-101502-3)"
+    details = {"signal": "SIGSEGV", "report": "20261122-101502-3", "frames": ["libspell.so!f+0x1", 7]}
+    error = error_from_map(
+        {"code": "INTERNAL", "reason": "ENGINE_CRASHED", "message": message, "details": details}, "suggest"
+    )
+    assert isinstance(error, cohab.EngineCrashed)
+    assert str(error).splitlines()[0] == message
+    assert (error.signal, error.report) == ("SIGSEGV", "20261122-101502-3")
+    assert error.frames == ("libspell.so!f+0x1", "7")
+    assert error.stderr == ""
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_deadline_tells_what_was_running() -> None:
+    details = {"report": "20261122-101502-3", "frames": ["libspell.so!spin+0x1"]}
+    error = error_from_map(
+        {"code": "DEADLINE_EXCEEDED", "reason": "DEADLINE", "message": "too late", "details": details}, "spin"
+    )
+    assert isinstance(error, cohab.DeadlineExceeded)
+    assert error.report == "20261122-101502-3"
+    assert str(error).splitlines() == [
+        "too late (report 20261122-101502-3)",
+        "  native stack, innermost first:",
+        "    libspell.so!spin+0x1",
+    ]
+    assert str(cohab.DeadlineExceeded("too late", reason="DEADLINE")) == "too late [DEADLINE]"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(["a", 3], ("a", "3")), ("a", ()), (None, ()), ({}, ())])
+def test_quarantine_names_its_reports(given: Any, expected: tuple[str, ...]) -> None:
+    error = error_from_map(
+        {"code": "FAILED_PRECONDITION", "reason": "QUARANTINED", "details": {"reports": given}}, "suggest"
+    )
+    assert isinstance(error, cohab.Quarantined)
+    assert error.reports == expected
+    assert error.retry is False
 
 
 def test_crash_without_details_has_neither_signal_nor_report() -> None:

@@ -117,6 +117,24 @@ def test_defaults_are_left_to_the_server(make_pool: MakePool) -> None:
     assert pool.call("argv")[2:] == ["--remove-directory", "--socket", pool.path, "echo"]
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crash_dir": Path("/somewhere")}, ["--crash-dir", "/somewhere"]),
+        ({"crash_keep": 0, "crash_keep_size": "10M"}, ["--crash-keep", "0", "--crash-keep-size", "10M"]),
+        ({"crash_params": False}, ["--crash-params", "off"]),
+        ({"crash_params": True}, ["--crash-params", "on"]),
+        ({"max_memory": 1 << 30, "slow_stack": 0.5}, ["--max-memory", "1073741824", "--slow-stack", "0.5"]),
+        ({"quarantine_after": 3}, ["--quarantine-after", "3"]),
+        ({"core": True, "quarantine_timeouts": True}, ["--core", "--quarantine-timeouts"]),
+        ({"core": False, "quarantine_timeouts": False}, []),
+    ],
+)
+def test_options_about_crashes(make_pool: MakePool, options: dict[str, Any], words: list[str]) -> None:
+    pool = make_pool(**options)
+    assert pool.call("argv")[2:] == ["--remove-directory", "--socket", pool.path, *words, "echo"]
+
+
 def test_margin_grows_with_the_kill_grace(make_pool: MakePool) -> None:
     assert make_pool(kill_grace=3)._margin_ns == 6_500_000_000
     assert make_pool()._margin_ns == 1_000_000_000

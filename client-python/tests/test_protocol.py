@@ -31,26 +31,27 @@ def small(frame: bytes | LargeFrame) -> bytes:
 
 
 def test_request_byte_for_byte() -> None:
-    frame = encoder().request(7, "echo", ("hi", None), 1_000_000)
+    frame = encoder().request(7, "echo", ("hi", None), 1_000_000, 999_999)
     assert frame == bytes.fromhex(
-        "0000001c 95 00 07 a4 6563686f 92 a2 6869 c0 81 a8 646561646c696e65 ce 000f4240"
+        "00000026 95 00 07 a4 6563686f 92 a2 6869 c0"
+        "82 a8 646561646c696e65 ce 000f4240 a4 73656e74 ce 000f423f"
     )
 
 
 def test_requests_of_one_encoder_do_not_run_together() -> None:
     codec = encoder()
-    first = codec.request(1, "echo", ("a" * 1000,), 5)
-    assert codec.request(1, "echo", ("a" * 1000,), 5) == first
+    first = codec.request(1, "echo", ("a" * 1000,), 5, 4)
+    assert codec.request(1, "echo", ("a" * 1000,), 5, 4) == first
 
 
 def test_large_request_is_not_copied_and_next_one_is_whole() -> None:
     codec = encoder()
     payload = b"x" * SMALL_BODY
-    large = codec.request(1, "echo", (payload,), 5)
-    after = codec.request(2, "echo", (1,), 5)
+    large = codec.request(1, "echo", (payload,), 5, 4)
+    after = codec.request(2, "echo", (1,), 5, 4)
     assert isinstance(large, LargeFrame)
     assert int.from_bytes(large.header, "big") == len(large.body)
-    assert msgpack.unpackb(large.body) == [0, 1, "echo", [payload], {"deadline": 5}]
+    assert msgpack.unpackb(large.body) == [0, 1, "echo", [payload], {"deadline": 5, "sent": 4}]
     assert msgpack.unpackb(small(after)[4:])[:3] == [0, 2, "echo"]
 
 
@@ -66,27 +67,27 @@ class Treacherous(dict):  # type: ignore[type-arg]
 @pytest.mark.parametrize("value", [Stranger(), 2**64, -(2**63) - 1, "\ud800", {1, 2}, [[Stranger()]]])
 def test_unsendable_parameter_is_named_and_leaves_no_trace(value: object) -> None:
     codec = encoder()
-    clean = codec.request(1, "echo", (1,), 5)
+    clean = codec.request(1, "echo", (1,), 5, 4)
     with pytest.raises(cohab.InvalidArgument, match=rf"parameter 2 \({type(value).__name__}\)") as info:
-        codec.request(1, "echo", ("fine", value), 5)
+        codec.request(1, "echo", ("fine", value), 5, 4)
     assert isinstance(info.value, ValueError)
     assert (info.value.executed, info.value.retry, info.value.method) == (False, False, "echo")
-    assert codec.request(1, "echo", (1,), 5) == clean
+    assert codec.request(1, "echo", (1,), 5, 4) == clean
 
 
 def test_interrupted_packing_leaves_no_trace() -> None:
     codec = encoder()
     with pytest.raises(KeyboardInterrupt):
-        codec.request(1, "echo", ("begun", Treacherous(a=1)), 5)
-    assert msgpack.unpackb(small(codec.request(1, "echo", (1,), 5))[4:])[3] == [1]
+        codec.request(1, "echo", ("begun", Treacherous(a=1)), 5, 4)
+    assert msgpack.unpackb(small(codec.request(1, "echo", (1,), 5, 4))[4:])[3] == [1]
 
 
 @pytest.mark.parametrize("max_frame", [1000, SMALL_BODY + 100])
 def test_request_longer_than_max_frame_is_refused_here(max_frame: int) -> None:
     codec = encoder(max_frame)
-    assert codec.request(1, "echo", (b"x" * (max_frame - 100),), 5)
+    assert codec.request(1, "echo", (b"x" * (max_frame - 100),), 5, 4)
     with pytest.raises(cohab.InvalidArgument, match="max_frame") as info:
-        codec.request(1, "echo", (b"x" * max_frame,), 5)
+        codec.request(1, "echo", (b"x" * max_frame,), 5, 4)
     assert info.value.reason == "TOO_LONG"
 
 
@@ -198,17 +199,17 @@ def test_interrupt_leaves_no_request_behind(monkeypatch: pytest.MonkeyPatch, siz
             raise KeyboardInterrupt
 
     codec = encoder()
-    clean = codec.request(1, "echo", (1,), 5)
+    clean = codec.request(1, "echo", (1,), 5, 4)
     codec._packer = Interrupted(autoreset=False)
     with pytest.raises(KeyboardInterrupt):
-        codec.request(1, "echo", (b"x" * size,), 5)
-    assert codec.request(1, "echo", (1,), 5) == clean
+        codec.request(1, "echo", (b"x" * size,), 5, 4)
+    assert codec.request(1, "echo", (1,), 5, 4) == clean
 
 
 def test_packer_is_taken_out_while_it_holds_a_request() -> None:
     """An interrupt can come between any two instructions."""
     codec = encoder()
-    codec.request(1, "echo", (1,), 5)
+    codec.request(1, "echo", (1,), 5, 4)
     seen: list[object] = []
 
     class Watcher(dict[str, int]):
@@ -216,5 +217,5 @@ def test_packer_is_taken_out_while_it_holds_a_request() -> None:
             seen.append(codec._packer)
             return super().items()
 
-    codec.request(1, "echo", (Watcher(a=1),), 5)
+    codec.request(1, "echo", (Watcher(a=1),), 5, 4)
     assert seen == [None]

@@ -41,7 +41,8 @@ def test_deadline_is_sent_and_covers_the_call(start_server: StartServer, connect
         before = monotonic_ns()
         meta = client.call("meta", **options)
         after = monotonic_ns()
-        assert set(meta) == {"deadline"}
+        assert set(meta) == {"deadline", "sent"}
+        assert before <= meta["sent"] <= after
         assert before <= meta["deadline"] - int(timeout_s * 1e9) <= after
 
 

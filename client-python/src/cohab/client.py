@@ -23,6 +23,9 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_CONNECT_TIMEOUT = 5.0
 DEFAULT_MAX_CONNECTIONS = 64
 DEFAULT_CONCURRENCY = 8
+DEFAULT_RETRIES = 1
+# A worker died, and the server says that another one may run the same request: there is no reason to wait.
+_RETRIED = frozenset({"ENGINE_CRASHED", "WORKER_LOST"})
 
 # The server ends a call by two kill-graces (0.1 s each, by default) and a timer tick after its deadline at
 # the latest, and its own answer says more than ours could.
@@ -48,6 +51,7 @@ class Client:
         max_connections: int = DEFAULT_MAX_CONNECTIONS,
         max_frame: int = DEFAULT_MAX_FRAME,
         reply_margin: float = DEFAULT_REPLY_MARGIN,
+        retries: int = DEFAULT_RETRIES,
     ) -> None:
         """See `cohab.connect`."""
         self.path = _socket_path(path)
@@ -57,6 +61,7 @@ class Client:
         self._margin_ns = positive_ns("reply_margin", reply_margin)
         self._max_connections = _positive_int("max_connections", max_connections)
         self._max_frame = _positive_int("max_frame", max_frame)
+        self._retries = _retries(retries)
         self._closed = False
         self._pid = getpid()
         self._connections = self._new_checkout()
@@ -64,12 +69,18 @@ class Client:
 
     # ---- calls
 
-    def call(self, method: str, /, *params: Any, timeout: float | None = None) -> Any:
+    def call(
+        self, method: str, /, *params: Any, timeout: float | None = None, retries: int | None = None
+    ) -> Any:
         """Call a method of the engine and return its result.
 
-        `timeout`, in seconds, covers waiting for a connection, waiting in the server's queue and running;
-        None means the client's own. Raises a subclass of `cohab.Error`.
+        `timeout`, in seconds, covers waiting for a connection, waiting in the server's queue and running, and
+        that again with each retry; None means the client's own. `retries` is how often the request is sent
+        again if its worker dies and the server says that this is safe: never unless the engine calls the
+        method idempotent, or had not begun with it. None means the client's own. Raises a subclass of
+        `cohab.Error`.
         """
+        retries_left = self._retries if retries is None else _retries(retries)
         if timeout is None:
             timeout_ns, wait_us = self._timeout_ns, self._wait_us
         else:
@@ -79,6 +90,7 @@ class Client:
         if getpid() != self._pid:
             self.after_fork_in_child()
         connections = self._connections
+        before: Error | None = None
         try:
             while True:
                 connection = connections.take_idle()
@@ -87,21 +99,25 @@ class Client:
                     wait_us = first_wait_us(deadline_ns - monotonic_ns())
                 try:
                     error, result = connection.request(method, params, deadline_ns, wait_us)
-                    break
                 except StaleConnection:
                     # The server was restarted, so the other idle connections lead nowhere as well.
                     connections.drop_idle()
+                    continue
                 finally:
                     if connection.usable:
                         connections.put(connection)
                     else:
                         connections.discard(connection)
+                if error is None:
+                    return result
+                before = _raise_or_retry(error_from_map(error, method), retries_left, deadline_ns)
+                retries_left -= 1
+                wait_us = first_wait_us(deadline_ns - monotonic_ns())
         except Error as exc:
             exc.method = method
+            if before is not None:
+                raise exc from before  # why there was a second try
             raise
-        if error is not None:
-            raise error_from_map(error, method)
-        return result
 
     def map(
         self,
@@ -217,6 +233,7 @@ def connect(
     max_connections: int = DEFAULT_MAX_CONNECTIONS,
     max_frame: int = DEFAULT_MAX_FRAME,
     reply_margin: float = DEFAULT_REPLY_MARGIN,
+    retries: int = DEFAULT_RETRIES,
 ) -> Client:
     """Return a client of the server that listens on `path`; None means $COHAB_SOCKET.
 
@@ -228,6 +245,8 @@ def connect(
     - `max_frame`: longest request and reply in bytes; make it the server's own `--max-frame`. A reply of
       less than 64 KiB is taken in any case.
     - `reply_margin`: how much longer than its time-out a call waits for the server to say so itself.
+    - `retries`: how often a call is sent again, within its time-out, after its worker died and where the
+      server says that this is safe; 0: never.
 
     Raises InvalidArgument if there is no path or an option makes no sense.
     """
@@ -238,6 +257,7 @@ def connect(
         max_connections=max_connections,
         max_frame=max_frame,
         reply_margin=reply_margin,
+        retries=retries,
     )
 
 
@@ -286,3 +306,15 @@ def _positive_int(name: str, value: int) -> int:
     if isinstance(value, int) and value > 0:
         return value
     raise InvalidArgument(f"{name} must be a positive integer, not {value!r}", reason="BAD_ARGUMENT")
+
+
+def _raise_or_retry(failure: Error, retries_left: int, deadline_ns: int) -> Error:
+    if retries_left > 0 and failure.retry and failure.reason in _RETRIED and monotonic_ns() < deadline_ns:
+        return failure
+    raise failure
+
+
+def _retries(value: int) -> int:
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise InvalidArgument(f"retries must be an integer from 0 on, not {value!r}", reason="BAD_ARGUMENT")

@@ -171,7 +171,7 @@ class Connection:
         was sent, or the reply was read.
         """
         self._msgid = msgid = (self._msgid + 1) & 0xFFFFFFFF
-        frame = self._encoder.request(msgid, method, params, deadline_ns)
+        frame = self._encoder.request(msgid, method, params, deadline_ns, monotonic_ns())
         sock = self._sock
         assert sock is not None
         self.usable = self._frame_sent = False

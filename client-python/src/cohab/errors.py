@@ -7,8 +7,12 @@ engine may have seen the request and whether sending it again is safe.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(value if isinstance(value, str) else reprlib.repr(value) for value in values)
 
 
 class Error(Exception):
@@ -67,10 +71,45 @@ class MethodNotFound(Error, LookupError):
     default_code = "UNIMPLEMENTED"
 
 
-class DeadlineExceeded(Error, TimeoutError):
-    """The call's time-out passed: while waiting for a connection, in the queue, or while it ran."""
+class _Reported(Error):
+    """What there may be a report of, in the server's ``--crash-dir``: `cohab crash show ID` shows it."""
+
+    @property
+    def report(self) -> str | None:
+        """Id of the report that the server keeps; None if there is none."""
+        return self._text_of("report")
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The native stack, innermost first, as far as it is known."""
+        frames = self.details.get("frames")
+        return _texts(frames) if isinstance(frames, (list, tuple)) else ()
+
+    def _text_of(self, name: str) -> str | None:
+        value = self.details.get(name)
+        return value if value is None or isinstance(value, str) else reprlib.repr(value)
+
+    def _headline(self) -> str:
+        """With the report's id, and without the reason where that is there: it says more."""
+        if self.report is None:
+            return super().__str__()
+        return self.message if self.report in self.message else f"{self.message} (report {self.report})"
+
+    def _stack_lines(self) -> list[str]:
+        frames = self.frames
+        return ["  native stack, innermost first:", *(f"    {frame}" for frame in frames)] if frames else []
+
+
+class DeadlineExceeded(_Reported, TimeoutError):
+    """The call's time-out passed: while waiting for a connection, in the queue, or while it ran.
+
+    Where the server had to end the worker, there is a report of what it was doing.
+    """
 
     default_code = "DEADLINE_EXCEEDED"
+
+    def __str__(self) -> str:
+        return "\n".join([self._headline(), *self._stack_lines()])
 
 
 class Cancelled(Error):
@@ -106,6 +145,12 @@ class Quarantined(Error):
 
     default_code = "FAILED_PRECONDITION"
 
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """Ids of the reports of what such requests have done."""
+        reports = self.details.get("reports")
+        return _texts(reports) if isinstance(reports, (list, tuple)) else ()
+
 
 class EngineError(Error):
     """The engine ran and reported a failure of its own."""
@@ -113,8 +158,12 @@ class EngineError(Error):
     default_code = "INTERNAL"
 
 
-class EngineCrashed(Error):
-    """The worker died while it ran this request. Other requests are not affected."""
+class EngineCrashed(_Reported):
+    """The worker died while it ran this request. Other requests are not affected.
+
+    `str()` is made to be read: what happened, where, and in which crash report all of it stands; then the
+    native stack, and what the engine wrote last.
+    """
 
     default_code = "INTERNAL"
 
@@ -124,30 +173,18 @@ class EngineCrashed(Error):
         return self._text_of("signal")
 
     @property
-    def report(self) -> str | None:
-        """Id of the crash report that the server keeps; None if there is none."""
-        return self._text_of("report")
-
-    def _text_of(self, name: str) -> str | None:
-        value = self.details.get(name)
-        return value if value is None or isinstance(value, str) else reprlib.repr(value)
+    def stderr(self) -> str:
+        """The last lines that the engine wrote to its standard error; empty if there are none."""
+        return self._text_of("stderr") or ""
 
     def __str__(self) -> str:
-        lines = [super().__str__()]
+        lines = [self._headline()]
         if self.signal is not None and self.signal not in self.message:
             lines.append(f"  signal: {self.signal}")
-        if self.report is not None:
-            lines.append(f"  crash report: {self.report}")
-        frames = self.details.get("frames")
-        if isinstance(frames, (list, tuple)) and frames:
-            lines.append("  native stack, innermost first:")
-            lines.extend(
-                f"    {frame if isinstance(frame, str) else reprlib.repr(frame)}" for frame in frames
-            )
-        stderr = self._text_of("stderr")
-        if stderr:
+        lines += self._stack_lines()
+        if self.stderr:
             lines.append("  the engine's last words:")
-            lines.extend(f"    {line}" for line in stderr.splitlines())
+            lines.extend(f"    {line}" for line in self.stderr.splitlines())
         return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from .client import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_MAX_CONNECTIONS,
     DEFAULT_REPLY_MARGIN,
+    DEFAULT_RETRIES,
     DEFAULT_TIMEOUT,
     Client,
     StrPath,
@@ -56,13 +57,27 @@ class Pool(Client):
         spin_us: int | None = None,
         stop_timeout: float | None = None,
         log_level: str | None = None,
+        retries: int = DEFAULT_RETRIES,
+        crash_dir: StrPath | None = None,
+        crash_keep: int | None = None,
+        crash_keep_size: int | str | None = None,
+        crash_params: bool | None = None,
+        core: bool = False,
+        max_memory: int | str | None = None,
+        slow_stack: float | None = None,
+        quarantine_after: int | None = None,
+        quarantine_timeouts: bool = False,
     ) -> None:
         """Start ``cohabd ENGINE -- ARGS`` on a private socket and wait until it answers.
 
         `workers` is the number of worker processes; None means one for each core. `timeout`,
-        `connect_timeout`, `max_connections` and `max_frame` are those of `cohab.connect`. `startup_timeout`
-        limits, in seconds, loading the engine. The rest is passed to the server as the options of the same
-        name; None leaves it the server's default.
+        `connect_timeout`, `max_connections`, `max_frame` and `retries` are those of `cohab.connect`.
+        `startup_timeout` limits, in seconds, loading the engine. The rest is passed to the server as the
+        options of the same name; None leaves it the server's default. Times are in seconds; sizes are in
+        bytes, or words such as ``"512M"``.
+
+        Crash reports outlive the pool: they go to `crash_dir`, which must exist, or to the place that
+        ``cohabd --help`` names; `cohab crash list` shows them.
 
         The server's log goes to the logger ``cohab.server``, at the levels that its lines have.
 
@@ -85,6 +100,7 @@ class Pool(Client):
                 max_connections=max_connections,
                 max_frame=max_frame,
                 reply_margin=max(DEFAULT_REPLY_MARGIN, 2 * (kill_grace or 0.0) + 0.5),
+                retries=retries,
             )
             options = {
                 "--socket": self.path,
@@ -97,6 +113,15 @@ class Pool(Client):
                 "--spin-us": spin_us,
                 "--stop-timeout": stop_timeout,
                 "--log-level": log_level,
+                "--crash-dir": None if crash_dir is None else os.fspath(crash_dir),
+                "--crash-keep": crash_keep,
+                "--crash-keep-size": crash_keep_size,
+                "--crash-params": None if crash_params is None else "on" if crash_params else "off",
+                "--core": core,
+                "--max-memory": max_memory,
+                "--slow-stack": slow_stack,
+                "--quarantine-after": quarantine_after,
+                "--quarantine-timeouts": quarantine_timeouts,
             }
             self._server = server = Server(
                 [program, *_command_line(options), os.fspath(engine), *(["--", *args] if args else [])],
@@ -131,10 +156,12 @@ class Pool(Client):
     def __enter__(self) -> Pool:
         return self
 
-    def call(self, method: str, /, *params: Any, timeout: float | None = None) -> Any:
+    def call(
+        self, method: str, /, *params: Any, timeout: float | None = None, retries: int | None = None
+    ) -> Any:
         """As `Client.call`. If the pool's own server has ended, the error says how."""
         try:
-            return super().call(method, *params, timeout=timeout)
+            return super().call(method, *params, timeout=timeout, retries=retries)
         except Unavailable as exc:
             server = self._server
             ended = server.exit_status() if server is not None and exc.reason == "NO_SERVER" else None
@@ -181,4 +208,11 @@ class Pool(Client):
 
 
 def _command_line(options: Mapping[str, object]) -> list[str]:
-    return [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    """True is a switch that is on; what is None or False is left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += (name, str(value))
+    return words

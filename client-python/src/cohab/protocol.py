@@ -1,8 +1,8 @@
 """PURE: requests to bytes, bytes to replies, error maps to exceptions. No sockets, no clock, no locks.
 
 A frame is a 4-byte big-endian length and then one msgpack value: the request
-``[0, msgid, method, params, {"deadline": ns}]``, the response ``[1, msgid, error, result]``, or the
-connection error ``[1, nil, error, nil]`` after which the server closes.
+``[0, msgid, method, params, {"deadline": ns, "sent": ns}]``, the response
+``[1, msgid, error, result]``, or the connection error ``[1, nil, error, nil]`` after which the server closes.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Encoder:
         self._packer: Packer | None = None  # empty, or none
 
     def request(
-        self, msgid: int, method: str, params: tuple[Any, ...], deadline_ns: int
+        self, msgid: int, method: str, params: tuple[Any, ...], deadline_ns: int, sent_ns: int
     ) -> bytes | LargeFrame:
-        """Return the frame of one request.
+        """Return the frame of one request. Both times are of CLOCK_MONOTONIC.
 
         Raises InvalidArgument if a parameter is nothing that msgpack can carry, or all are too long.
         """
         # Taken out until it is empty again: an interrupt must not leave a request in it.
         packer, self._packer = self._packer or Packer(autoreset=False), None
         try:
-            packer.pack((0, msgid, method, params, {"deadline": deadline_ns}))
+            packer.pack((0, msgid, method, params, {"deadline": deadline_ns, "sent": sent_ns}))
             body = packer.getbuffer()
             size = len(body)
             if size <= self._small_body:
