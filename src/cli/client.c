@@ -16,6 +16,7 @@
 #include <linux/sockios.h>
 
 #include "check.h"
+#include "clock.h"
 #include "frame.h"
 #include "object.h"
 
@@ -246,7 +247,7 @@ static int receive_bytes(struct client *client, unsigned char *bytes, size_t siz
 
 static void pack_request(msgpack_sbuffer *frame, uint32_t msgid, const struct client_request *request)
 {
-    static const char meta_key[] = "deadline";
+    static const char deadline_key[] = "deadline", sent_key[] = "sent";
     msgpack_packer packer;
 
     object_packer_init(&packer, frame);
@@ -259,9 +260,11 @@ static void pack_request(msgpack_sbuffer *frame, uint32_t msgid, const struct cl
         packer.callback(frame, request->params->data, request->params->size);
     else
         msgpack_pack_array(&packer, 0);
-    msgpack_pack_map(&packer, 1);
-    object_pack_text(&packer, meta_key, sizeof meta_key - 1);
+    msgpack_pack_map(&packer, 2);
+    object_pack_text(&packer, deadline_key, sizeof deadline_key - 1);
     msgpack_pack_uint64(&packer, request->deadline);
+    object_pack_text(&packer, sent_key, sizeof sent_key - 1);
+    msgpack_pack_uint64(&packer, clock_now());
 }
 
 static int send_request(struct client *client, const struct client_request *request)
