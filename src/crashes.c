@@ -29,6 +29,7 @@
 #define HOLD_TIME   (CLOCK_NS_PER_S / 10)
 #define HOLD_TICK   0.005
 #define WAIT_TIME   (2 * CLOCK_NS_PER_S)
+#define WARM_AFTER  CLOCK_NS_PER_S
 #define FRAMES_MAX  16
 #define STDERR_TOLD 1024
 
@@ -265,6 +266,11 @@ static void tell_listener(struct crash *crash, const struct reporter_reply *repl
     crash->listener = NULL;
 }
 
+static bool is_reported(const struct crash *crash)
+{
+    return crash->job.kind == REPORTER_DEATH || crash->job.kind == REPORTER_SLOW;
+}
+
 static void finish(struct crash *crash, const struct reporter_reply *reply)
 {
     struct crashes *crashes = crash->crashes;
@@ -272,15 +278,15 @@ static void finish(struct crash *crash, const struct reporter_reply *reply)
     if (crash->held)
         answer(crash, reply);
     tell_listener(crash, reply);
-    if (!reply || (crash->job.kind != REPORTER_STACK && !reply->id[0] && crashes->directory[0]))
-        crashes->lost += crash->job.kind != REPORTER_STACK;
+    if (is_reported(crash) && crashes->directory[0] && !(reply && reply->id[0]))
+        crashes->lost++;
     free(crash);
 }
 
 static void log_report(const struct crash *crash, const struct reporter_reply *reply)
 {
     char who[32] = "the forkserver", report[REPORT_ID_SIZE + 16] = "";
-    if (crash->job.kind == REPORTER_STACK)
+    if (!is_reported(crash))
         return;
     if (crash->job.worker > 0)
         snprintf(who, sizeof(who), "worker %u", crash->job.worker);
@@ -536,9 +542,11 @@ struct crash *crashes_send(struct crash *crash, int memory, const struct output 
             ? -1
             : fcntl(memory, F_DUPFD_CLOEXEC, 0);
     if (crash->memory < 0) {
-        crashes->lost += crash->job.kind != REPORTER_STACK;
-        log_warn("a crash of worker %u is not reported: %s", crash->job.worker,
-                 crashes->socket.fd < 0 ? "there is no reporter" : "the reporter has too much to do");
+        if (is_reported(crash)) {
+            crashes->lost++;
+            log_warn("a crash of worker %u is not reported: %s", crash->job.worker,
+                     crashes->socket.fd < 0 ? "there is no reporter" : "the reporter has too much to do");
+        }
         tell_listener(crash, NULL);
         free(crash);
         return NULL;
@@ -552,6 +560,26 @@ struct crash *crashes_send(struct crash *crash, int memory, const struct output 
     crashes->unsent++;
     send_jobs(crashes);
     return crash;
+}
+
+/* Not at once: a server may be short-lived, and its workers have enough to do at first. */
+void crashes_warm(struct master *master)
+{
+    struct crashes *crashes = master->crashes;
+    const struct forkserver_state *forkserver = &master->forkserver;
+    if (crashes->warmed == forkserver->generation || !forkserver->loaded ||
+        clock_now() - forkserver->progress_at < WARM_AFTER)
+        return;
+    for (unsigned i = 0; i < master->options->workers; i++) {
+        const struct seat *seat = &master->seats[i];
+        struct crash *crash = seat_serves(seat) ? crashes_new(master, REPORTER_WARM) : NULL;
+        if (!crash)
+            continue;
+        crashes->warmed = forkserver->generation;
+        crash->job.pid = seat->child.pid;
+        (void)crashes_send(crash, seat->buffer, NULL);
+        return;
+    }
 }
 
 void crashes_note_death(struct crash *crash, uint64_t death)

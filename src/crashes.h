@@ -32,6 +32,7 @@ struct crashes {
     int table; /* memfd of the book's table */
     struct oom oom;
     uint64_t written, lost;
+    unsigned warmed;      /* the generation whose symbols the reporter has been told to read */
     char directory[4096]; /* empty: no reports are written */
 };
 
@@ -55,6 +56,9 @@ void crashes_listen(struct crash *crash, crash_listener *listener, void *context
 void crashes_forget_listener(struct master *master, const void *context);
 /* Notes the death that status tells of, as its report is to be named there. */
 void crashes_note_death(struct crash *crash, uint64_t death);
+
+/* From time to time: lets the reporter read the symbols of a new generation. */
+void crashes_warm(struct master *master);
 
 /* Whether the slot's present tenant waits for an answer of ours. */
 bool crashes_holds(const struct master *master, uint64_t claim);

@@ -279,6 +279,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     bool busy = supervise_look(master);
     supervise_births(master);
     crashes_start_reporter(master);
+    crashes_warm(master);
     quarantine_expire(&master->crashes->book, clock_now());
     master_look_at_stop(master);
     timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;

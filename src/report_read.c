@@ -8,8 +8,6 @@
 
 /* Containers of a report inside one another: the map, its stack, a frame of that, and some to spare. */
 #define MAX_DEPTH 8
-/* YYYYMMDD-HHMMSS-, in front of the number within that second. */
-#define ID_DATE 16
 
 /* A value as it stands in the file. */
 struct value {
@@ -145,32 +143,33 @@ const char *report_explain(enum report_result result)
     return "";
 }
 
+/* What there is without its frame. */
+static bool holds_request(const struct report *report)
+{
+    const msgpack_object_map *map = &report->root.via.map;
+    for (uint32_t i = 0; i < map->size; i++) {
+        const msgpack_object *key = &map->ptr[i].key;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == strlen("request") &&
+            memcmp(key->via.str.ptr, "request", key->via.str.size) == 0)
+            return map->ptr[i].val.type == MSGPACK_OBJECT_MAP;
+    }
+    return false;
+}
+
 bool report_read_request(const struct report *report, struct envelope_request *request, const char **why)
 {
     *why = "the report holds no request";
-    if (!report->frame)
+    if (!report->frame) {
+        if (holds_request(report))
+            *why = "the report holds no parameters: the server ran with --crash-params off, or nothing whole "
+                   "had "
+                   "come";
         return false;
+    }
     *why = "the request in the report is not whole";
     if (report->frame_size < FRAME_HEADER_SIZE ||
         report->frame_size - FRAME_HEADER_SIZE != frame_get_length(report->frame))
         return false;
     return envelope_read_request(report->frame + FRAME_HEADER_SIZE, report->frame_size - FRAME_HEADER_SIZE,
                                  request, why) == ENVELOPE_OK;
-}
-
-bool report_id_is_valid(const char *id)
-{
-    size_t length = strspn(id, "0123456789-");
-    return id[length] == '\0' && length > 0 && length < REPORT_ID_SIZE && id[0] != '-';
-}
-
-int report_id_compare(const char *a, const char *b)
-{
-    int by_date = strncmp(a, b, ID_DATE);
-    if (by_date != 0)
-        return by_date;
-    size_t length_a = strlen(a), length_b = strlen(b); /* the same date: numbers without leading zeros */
-    if (length_a != length_b)
-        return length_a < length_b ? -1 : 1;
-    return strcmp(a, b);
 }

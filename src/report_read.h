@@ -1,4 +1,4 @@
-/* PURE. Reads crash reports: one msgpack map each (docs/crash-reports.md). Whoever can write the file may
+/* PURE. Reads crash reports: one msgpack map each (docs/debugging.md). Whoever can write the file may
  * have written anything into it: its bounds are checked, and what is not the request's own frame must be
  * small, before anything is built from it. The frame, which can be huge, is pointed at and never looked into.
  */
@@ -11,12 +11,11 @@
 #include <msgpack.h>
 
 #include "envelope.h"
+#include "report_id.h"
 
 #define REPORT_VERSION 1
 /* Most bytes of a report besides the request's frame. */
 #define REPORT_REST_MAX (4u << 20)
-/* Room for an id as text; longer ones are none. */
-#define REPORT_ID_SIZE 64u
 
 enum report_result {
     REPORT_OK,
@@ -42,10 +41,5 @@ const char *report_explain(enum report_result result);
 /* Reads the request that the report holds; its pointers lead into the report. False with one clause in *why.
  */
 bool report_read_request(const struct report *report, struct envelope_request *request, const char **why);
-
-/* Whether this can be the id of a report: digits and dashes alone, so that it names no other file. */
-bool report_id_is_valid(const char *id);
-/* By age: below 0 where a is older than b. Both are valid. */
-int report_id_compare(const char *a, const char *b);
 
 #endif

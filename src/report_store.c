@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "check.h"
 
 /* Reports of one second. */
 #define NUMBER_MAX 9999
@@ -63,16 +66,18 @@ static int open_hidden(const struct report_store *store, struct report_file *fil
     return -1;
 }
 
-int report_store_begin(const struct report_store *store, time_t now, const char *suffix,
-                       struct report_file *file)
+int report_store_begin(struct report_store *store, time_t now, const char *suffix, struct report_file *file)
 {
     struct tm date;
     char second[20];
     localtime_r(&now, &date);
     strftime(second, sizeof(second), "%Y%m%d-%H%M%S", &date);
     *file = (struct report_file){.suffix = suffix};
-    for (int number = 1; number <= NUMBER_MAX; number++) {
-        snprintf(file->id, sizeof(file->id), "%s-%d", second, number);
+    if (store->second != now)
+        store->number = 0;
+    store->second = now;
+    while (store->number < NUMBER_MAX) {
+        snprintf(file->id, sizeof(file->id), "%s-%d", second, ++store->number);
         if (is_taken(store, file->id))
             continue;
         if (open_hidden(store, file) == 0)
@@ -145,17 +150,36 @@ static bool parse_hidden(const char *name, struct report_file *file)
     return file->suffix != NULL;
 }
 
-/* Whether its writer is dead. One that has just been made is not locked yet. */
-static bool is_orphan(const char *path)
+/* Whether its writer came so far as to write something whole. */
+static bool is_whole(int descriptor, size_t size)
 {
+    size_t length = 0;
+    void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (bytes == MAP_FAILED)
+        return false;
+    bool whole = check_value(bytes, size, CHECK_MAX_DEPTH, &length) == CHECK_OK && length == size;
+    munmap(bytes, size);
+    return whole;
+}
+
+/* Where its writer is dead. One that has just been made is not locked yet. Returns whether it became a
+ * report. */
+static bool adopt(const struct report_store *store, struct report_file *file)
+{
+    char path[4096];
     struct stat status;
+    hidden_name(store, file, path, sizeof(path));
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (descriptor < 0)
         return false;
     bool orphan = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
                   flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+    bool adopted =
+        orphan && is_whole(descriptor, (size_t)status.st_size) && give_name(store, file, path) == 0;
+    if (orphan && !adopted)
+        unlink(path);
     close(descriptor);
-    return orphan;
+    return adopted;
 }
 
 unsigned report_store_adopt(const struct report_store *store)
@@ -164,12 +188,8 @@ unsigned report_store_adopt(const struct report_store *store)
     DIR *directory = opendir(store->directory);
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
         struct report_file file = {0};
-        char path[4096];
-        if (!parse_hidden(entry->d_name, &file))
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", store->directory, entry->d_name);
-        if (is_orphan(path))
-            adopted += give_name(store, &file, path) == 0;
+        if (parse_hidden(entry->d_name, &file))
+            adopted += adopt(store, &file);
     }
     if (directory)
         closedir(directory);
@@ -179,39 +199,48 @@ unsigned report_store_adopt(const struct report_store *store)
 /* --- how many are kept --- */
 
 struct kept {
-    char name[REPORT_ID_SIZE + 8];
-    bool slow;
-    struct timespec at;
+    char id[REPORT_ID_SIZE];
+    unsigned kind; /* of suffixes[] */
     uint64_t size;
 };
 
 static int compare_age(const void *a, const void *b)
 {
     const struct kept *first = a, *second = b;
-    if (first->at.tv_sec != second->at.tv_sec)
-        return first->at.tv_sec < second->at.tv_sec ? 1 : -1;
-    if (first->at.tv_nsec != second->at.tv_nsec)
-        return first->at.tv_nsec < second->at.tv_nsec ? 1 : -1;
-    return 0;
+    return report_id_compare(second->id, first->id);
 }
 
-static bool parse_final(const char *name, bool *slow)
+static bool parse_final(const char *name, struct kept *kept)
 {
-    size_t id = strspn(name, "0123456789-");
-    *slow = strcmp(name + id, ".slow") == 0;
-    return id >= 17 && id < REPORT_ID_SIZE && (*slow || strcmp(name + id, ".crash") == 0);
+    const char *dot = strchr(name, '.');
+    if (!dot || dot - name >= (ptrdiff_t)sizeof(kept->id))
+        return false;
+    snprintf(kept->id, sizeof(kept->id), "%.*s", (int)(dot - name), name);
+    for (unsigned i = 0; i < 2; i++)
+        if (strcmp(dot + 1, suffixes[i]) == 0) {
+            kept->kind = i;
+            return report_id_is_valid(kept->id);
+        }
+    return false;
 }
 
 static bool read_kept(DIR *directory, const char *name, struct kept *kept)
 {
     struct stat status;
-    if (!parse_final(name, &kept->slow) ||
-        fstatat(dirfd(directory), name, &status, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(status.st_mode))
+    if (!parse_final(name, kept) || fstatat(dirfd(directory), name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISREG(status.st_mode))
         return false;
-    snprintf(kept->name, sizeof(kept->name), "%.39s", name);
-    kept->at = status.st_mtim;
     kept->size = (uint64_t)status.st_size;
     return true;
+}
+
+static void remove_kept(const struct report_store *store, const struct kept *kept)
+{
+    char path[4096];
+    struct report_file file = {.suffix = suffixes[kept->kind]};
+    memcpy(file.id, kept->id, sizeof(file.id));
+    final_name(store, &file, path, sizeof(path));
+    (void)unlink(path); /* another server's reporter was faster */
 }
 
 /* Newest first. */
@@ -247,8 +276,8 @@ void report_store_prune(const struct report_store *store)
     for (size_t i = 0; i < count; i++) {
         size += list[i].size;
         bool newest = i == 0; /* however large: it is the one that somebody waits for */
-        if (++of_kind[list[i].slow] > store->keep || (size > store->keep_size && !newest))
-            (void)unlinkat(dirfd(directory), list[i].name, 0); /* another server's reporter was faster */
+        if (++of_kind[list[i].kind] > store->keep || (size > store->keep_size && !newest))
+            remove_kept(store, &list[i]);
     }
     free(list);
     closedir(directory);

@@ -203,7 +203,8 @@ static void reply_quickly(const struct task *task, const struct report_facts *fa
 
 static bool wants_file(const struct reporter *reporter, const struct task *task)
 {
-    return task->job.kind != REPORTER_STACK && reporter->store.directory && reporter->store.keep > 0;
+    return (task->job.kind == REPORTER_DEATH || task->job.kind == REPORTER_SLOW) &&
+           reporter->store.directory && reporter->store.keep > 0;
 }
 
 static void begin_file(struct reporter *reporter, struct task *task)
@@ -336,12 +337,35 @@ static void finish_file(struct reporter *reporter, struct task *task, const stru
     report_store_prune(&reporter->store);
 }
 
+/* The files that the process has mapped, as a snapshot would list them. */
+static void warm(const struct reporter *reporter, const struct task *task)
+{
+    char path[64], line[4096];
+    struct snapshot *snapshot = task->snapshot;
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)task->job.pid);
+    FILE *file = snapshot && reporter->symbols ? fopen(path, "re") : NULL;
+    if (!file)
+        return;
+    snapshot->maps_size = 0;
+    while (fgets(line, sizeof(line), file)) {
+        size_t size = strlen(line);
+        if (!strpbrk(line, "/[") || size > SNAPSHOT_MAPS_SIZE - snapshot->maps_size)
+            continue;
+        memcpy(snapshot->maps + snapshot->maps_size, line, size);
+        snapshot->maps_size += (uint32_t)size;
+    }
+    fclose(file);
+    symbols_warm(reporter->symbols, snapshot);
+}
+
 static void handle_thoroughly(struct reporter *reporter, struct task *task)
 {
     static struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
     const char *no_stack = task->cause.no_stack[0] ? task->cause.no_stack : NULL;
     size_t count = 0;
     alarm(TASK_TIMEOUT);
+    if (task->job.kind == REPORTER_WARM)
+        warm(reporter, task);
     if (task->cause.has_snapshot && reporter->symbols) {
         count = symbols_unwind(reporter->symbols, task->snapshot, frames, SYMBOLS_FRAMES_MAX, &no_stack);
         count = symbols_name(reporter->symbols, frames, count, SYMBOLS_FRAMES_MAX);
@@ -399,6 +423,7 @@ static void set_up(struct reporter *reporter, int argc, char **argv)
     fcntl(REPORTER_SOCKET, F_SETFD, FD_CLOEXEC);
     log_never_block();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     signal(SIGTERM, SIG_IGN); /* to the whole control group: it ends with the master */
     const char *given = reporter->options.crash_dir;
     if (!given && crash_dir_default(directory, sizeof(directory)) == 0)

@@ -15,17 +15,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "report_id.h"
 #include "row.h"
 
 #define REPORTER_SOCKET 3
 
-#define REPORT_ID_SIZE     32u
 #define REPORT_STDERR_SIZE (16u << 10)
 
 enum reporter_job_kind {
     REPORTER_DEATH, /* a process died: a report */
     REPORTER_SLOW,  /* a call takes long: a report of its stack */
     REPORTER_STACK, /* somebody wants to know what runs: no report */
+    REPORTER_WARM,  /* workers have come to be: their symbols are to be at hand when one of them crashes */
 };
 
 /* What the master knows about the end of a process, beyond its wait status. */

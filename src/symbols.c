@@ -329,6 +329,22 @@ static bool prepare(struct symbols *symbols)
     return true;
 }
 
+void symbols_warm(struct symbols *symbols, const struct snapshot *snapshot)
+{
+    symbols->snapshot = snapshot;
+    if (snapshot->maps_size == 0 || !prepare(symbols))
+        return;
+    for (size_t i = 0; i < symbols->count; i++) {
+        Dwfl_Module *module = dwfl_addrmodule(symbols->dwfl, symbols->modules[i].start);
+        Dwarf_Addr bias;
+        if (!module)
+            continue;
+        (void)dwfl_module_getsymtab(module); /* what fails here fails later, too */
+        (void)dwfl_module_eh_cfi(module, &bias);
+        (void)dwfl_module_getdwarf(module, &bias);
+    }
+}
+
 size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, struct symbols_frame *frames,
                       size_t most, const char **why)
 {

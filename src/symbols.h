@@ -35,6 +35,9 @@ struct symbols;
 struct symbols *symbols_new(void);
 void symbols_free(struct symbols *symbols);
 
+/* Reads what the unwinding of any snapshot with the same mappings will need. */
+void symbols_warm(struct symbols *symbols, const struct snapshot *snapshot);
+
 /* Unwinds: fills addresses, modules and offsets, innermost first. Returns how many frames; 0 with a reason
  * (static storage). */
 size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, struct symbols_frame *frames,

@@ -37,7 +37,8 @@ def test_deadline_is_sent_and_covers_the_call(start_server: StartServer, connect
 
     start_server(script)
     client = connect(timeout=7.0)
-    for timeout_s, options in ((7.0, {}), (3.5, {"timeout": 3.5})):
+    cases: list[tuple[float, dict[str, Any]]] = [(7.0, {}), (3.5, {"timeout": 3.5})]
+    for timeout_s, options in cases:
         before = monotonic_ns()
         meta = client.call("meta", **options)
         after = monotonic_ns()

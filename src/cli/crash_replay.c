@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ask.h"
 #include "client.h"
+#include "clock.h"
 #include "crash_files.h"
 #include "crash_judge.h"
 #include "json.h"
@@ -30,6 +32,7 @@
 #define START_PATIENCE  300.0
 #define STOP_PATIENCE   60.0
 #define ANSWER_PATIENCE 10.0
+#define REPORT_PATIENCE 25
 #define RESULT_SHOWN    300
 #define VALGRIND_FOUND  "99"
 
@@ -231,12 +234,33 @@ static char *format_result(const msgpack_object *result)
     return message;
 }
 
+static bool may_be_reported(const msgpack_object *error)
+{
+    const msgpack_object *reason = object_find(error, "reason");
+
+    return object_is_text(reason, "ENGINE_CRASHED") || object_is_text(reason, "DEADLINE");
+}
+
+/* The answer may come before the report: a caller does not wait for long. */
+static bool wait_for_report(const struct replay *replay, const struct replay_server *server,
+                            struct crash_file *file)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    uint64_t end = clock_now() + (uint64_t)REPORT_PATIENCE * CLOCK_NS_PER_S;
+
+    while (clock_now() < end) {
+        if (open_new_report(replay, server, file))
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static int conclude_call(const struct replay *replay, const struct replay_server *server,
                          const struct client_reply *reply)
 {
     static struct crash_file file;
-    bool found =
-        object_find(object_find(reply->error, "details"), "report") && open_new_report(replay, server, &file);
+    bool found = may_be_reported(reply->error) && wait_for_report(replay, server, &file);
     const struct crash_outcome outcome = {.report = found ? &file.report.root : NULL, .error = reply->error};
     char *otherwise = reply->error ? NULL : format_result(reply->result);
     int exit_code = conclude(replay, &outcome, otherwise ? otherwise : "did not crash");

@@ -92,7 +92,7 @@ class Server:
         self.directory = directory
         self.socket = str(directory / "s")
         self.log_path = directory / "log"
-        self.crash_directory = _STATE / directory.name / "crash"
+        self.crash_directory = _STATE / f"{directory.parent.name}-{directory.name}" / "crash"
         self.process: subprocess.Popen[bytes] | None = None
         self._expected_errors: list[str] = []
         self._raws: list[Raw] = []
