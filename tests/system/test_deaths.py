@@ -395,7 +395,7 @@ def test_the_length_of_a_request_that_was_overwritten(start: StartServer, value:
 def test_what_an_engine_writes_to_the_control_socket(start: StartServer, rubbish: bytes) -> None:
     server = start("fault", workers=2)
     raw = server.raw(timeout=5.0)
-    control = 1026
+    control = 1028
     raw.ask("write_fd", control, rubbish)
     with contextlib.suppress(ConnectionEnded, ConnectionResetError):
         raw.receive()
