@@ -1,0 +1,318 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <sys/types.h>
+#include <ucontext.h>
+
+#include "capture.h"
+#include "random.h"
+#include "symbols.h"
+
+static struct snapshot snapshot;
+static struct symbols *symbols;
+static struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
+
+/* --- real stacks --- */
+
+__attribute__((noinline, noclone)) static int innermost(void)
+{
+    ucontext_t context;
+    getcontext(&context);
+    capture_live(&context);
+    return snapshot.stack_size > 0;
+}
+
+/* volatile: else the compiler makes a loop of it */
+__attribute__((noinline, noclone)) static int middle(volatile int depth)
+{
+    volatile int below = depth == 0 ? innermost() : middle(depth - 1);
+    return below + 1;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    symbols = symbols_new();
+    return symbols && capture_init(&snapshot, NULL, SNAPSHOT_SERVING) == 0 && middle(5) > 0 ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    symbols_free(symbols);
+    return 0;
+}
+
+static size_t unwind(const struct snapshot *from)
+{
+    const char *why;
+    size_t count = symbols_unwind(symbols, from, frames, SYMBOLS_FRAMES_MAX, &why);
+    return symbols_name(symbols, frames, count, SYMBOLS_FRAMES_MAX);
+}
+
+static size_t count_named(const char *name, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found += strcmp(frames[i].symbol, name) == 0;
+    return found;
+}
+
+static void test_a_stack(void **state)
+{
+    (void)state;
+    size_t count = unwind(&snapshot);
+    assert_int_equal(count_named("innermost", count), 1);
+    assert_int_equal(count_named("middle", count), 6);
+    assert_int_equal(count_named("main", count), 1);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(frames[i].symbol, "middle") != 0)
+            continue;
+        assert_string_equal(frames[i].module, "test_symbols");
+        assert_string_equal(symbols_maps_base(frames[i].file), "test_symbols.c");
+        assert_true(frames[i].line > 30 && frames[i].line < 50);
+        assert_true(frames[i].symbol_offset > 0 && frames[i].symbol_offset < 200);
+    }
+}
+
+static void test_the_same_again(void **state)
+{
+    (void)state;
+    size_t count = unwind(&snapshot);
+    symbols_warm(symbols, &snapshot);
+    assert_int_equal(unwind(&snapshot), count);
+}
+
+static struct snapshot *copy(void)
+{
+    struct snapshot *changed = malloc(sizeof(*changed));
+    assert_non_null(changed);
+    memcpy(changed, &snapshot, sizeof(*changed));
+    return changed;
+}
+
+#if defined(__x86_64__)
+#define COUNTER 16
+#define POINTER 7
+/* As after a call through a null pointer: the return address lies on top of the stack. */
+static void test_a_wild_call(void **state)
+{
+    struct snapshot *changed = copy();
+    (void)state;
+    uint64_t top = changed->registers[POINTER] - sizeof(uint64_t);
+    memcpy(changed->stack + (top - changed->stack_from), &changed->registers[COUNTER], sizeof(uint64_t));
+    changed->registers[POINTER] = top;
+    changed->registers[COUNTER] = 0;
+    size_t count = unwind(changed);
+    assert_int_equal(frames[0].address, 0);
+    assert_string_equal(frames[0].module, "");
+    assert_int_equal(count_named("middle", count), 6);
+    assert_int_equal(symbols_top(frames, count), 1);
+    free(changed);
+}
+#endif
+
+static void test_a_stack_that_was_cut(void **state)
+{
+    struct snapshot *changed = copy();
+    (void)state;
+    size_t whole = unwind(&snapshot);
+    changed->stack_size = 512;
+    size_t cut = unwind(changed);
+    assert_true(cut > 0 && cut < whole);
+    changed->stack_size = 0;
+    assert_true(unwind(changed) <= 2);
+    free(changed);
+}
+
+static void test_no_mappings(void **state)
+{
+    const char *why = NULL;
+    struct snapshot *changed = copy();
+    (void)state;
+    changed->maps_size = 0;
+    assert_int_equal(symbols_unwind(symbols, changed, frames, SYMBOLS_FRAMES_MAX, &why), 0);
+    assert_string_equal(why, "the process could not list its mappings");
+    free(changed);
+}
+
+/* A file that lies there no more has modules and offsets yet. */
+static void test_a_file_that_is_gone(void **state)
+{
+    struct snapshot *changed = copy();
+    (void)state;
+    char *at = memmem(changed->maps, changed->maps_size, "/test_symbols\n", 14);
+    while (at) {
+        memcpy(at, "/test_Symbols\n", 14);
+        at = memmem(changed->maps, changed->maps_size, "/test_symbols\n", 14);
+    }
+    size_t count = unwind(changed);
+    assert_true(count >= 1);
+    assert_string_equal(frames[0].module, "test_Symbols");
+    assert_string_equal(frames[0].symbol, "");
+    assert_true(frames[0].offset > 0);
+    free(changed);
+}
+
+/* --- lies --- */
+
+static void test_random_registers_and_stacks(void **state)
+{
+    struct random random = random_seeded(1);
+    struct snapshot *changed = copy();
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        size_t size = snapshot.stack_size;
+        memcpy(changed->stack, snapshot.stack, size);
+        memcpy(changed->registers, snapshot.registers, sizeof(changed->registers));
+        for (int word = 0; word < 20; word++)
+            random_fill(&random, changed->stack + (random_below(&random, (uint32_t)size) & ~7u) % (size - 8),
+                        8);
+        if (i % 3 == 0)
+            random_fill(&random, changed->registers, sizeof(changed->registers));
+        assert_true(unwind(changed) <= SYMBOLS_FRAMES_MAX);
+    }
+    free(changed);
+}
+
+/* Addresses of code, in an endless row: 256 frames, and then it is enough. */
+static void test_a_stack_that_leads_in_circles(void **state)
+{
+    struct snapshot *changed = copy();
+    (void)state;
+    for (size_t at = 0; at + 8 <= changed->stack_size; at += 8)
+        memcpy(changed->stack + at, &snapshot.registers[16], 8);
+    assert_true(unwind(changed) <= SYMBOLS_FRAMES_MAX);
+    free(changed);
+}
+
+static void test_random_mappings(void **state)
+{
+    struct random random = random_seeded(2);
+    struct snapshot *changed = copy();
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        memcpy(changed->maps, snapshot.maps, snapshot.maps_size);
+        for (int bytes = 0; bytes < 10; bytes++)
+            changed->maps[random_below(&random, snapshot.maps_size)] = (char)random_next(&random);
+        if (i % 4 == 0)
+            random_fill(&random, changed->maps, snapshot.maps_size);
+        assert_true(unwind(changed) <= SYMBOLS_FRAMES_MAX);
+    }
+    free(changed);
+}
+
+/* --- PURE parts --- */
+
+static void test_locate(void **state)
+{
+    static const char maps[] = "1000-2000 r--p 00000000 08:01 5 /lib/x.so\n"
+                               "2000-3000 r-xp 00001000 08:01 5 /lib/x.so\n"
+                               "nonsense\n"
+                               "5000-6000 r-xp 00000000 08:01 7 /tmp/with space.so (deleted)\n";
+    struct symbols_frame frame;
+    (void)state;
+    assert_true(symbols_locate(maps, sizeof(maps) - 1, 0x2010, &frame));
+    assert_string_equal(frame.module, "x.so");
+    assert_int_equal(frame.offset, 0x1010);
+    assert_true(symbols_locate(maps, sizeof(maps) - 1, 0x5008, &frame));
+    assert_string_equal(frame.path, "/tmp/with space.so");
+    assert_false(symbols_locate(maps, sizeof(maps) - 1, 0x3000, &frame));
+    assert_false(symbols_locate(maps, 10, 0x2010, &frame));
+    assert_false(symbols_locate("", 0, 0x2010, &frame));
+}
+
+static void expect_short(const char *name, const char *expected)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "%s", name);
+    symbols_shorten(text);
+    assert_string_equal(text, expected);
+}
+
+static void test_shorten(void **state)
+{
+    (void)state;
+    expect_short("main", "main");
+    expect_short("Affix::lookup(char const*, int) const", "Affix::lookup");
+    expect_short("void A::f<int>(std::vector<int, std::allocator<int> > const&)", "A::f<int>");
+    expect_short("fault::Destroyed::~Destroyed()", "fault::Destroyed::~Destroyed");
+    expect_short("operator new(unsigned long)", "operator new");
+    expect_short("A::operator()(int)", "A::operator()");
+    expect_short("(anonymous namespace)::f(int)", "(anonymous namespace)::f");
+    expect_short("f(void (*)(int))", "f");
+    expect_short("g(int) [clone .cold]", "g");
+    expect_short("std::function<int (int)>::operator()(int) const", "std::function<int (int)>::operator()");
+    expect_short("", "");
+    expect_short(")", ")");
+    expect_short("(", "(");
+}
+
+static void expect_described(struct symbols_frame frame, const char *expected)
+{
+    char text[512];
+    symbols_describe(&frame, text, sizeof(text));
+    assert_string_equal(text, expected);
+}
+
+static void test_describe(void **state)
+{
+    (void)state;
+    struct symbols_frame frame = {.address = 0x7f0012345678};
+    expect_described(frame, "0x7f0012345678");
+    strcpy(frame.module, "libspell.so");
+    frame.offset = 0x1234;
+    expect_described(frame, "libspell.so+0x1234");
+    strcpy(frame.symbol, "Affix::lookup");
+    frame.symbol_offset = 0x4f;
+    expect_described(frame, "libspell.so!Affix::lookup+0x4f");
+    strcpy(frame.file, "/build/src/affix.cxx");
+    frame.line = 120;
+    expect_described(frame, "libspell.so!Affix::lookup+0x4f (affix.cxx:120)");
+    frame.inlined = true;
+    expect_described(frame, "libspell.so!Affix::lookup (affix.cxx:120)");
+}
+
+static void test_top_and_bottom(void **state)
+{
+    static const char *const modules[] = {"libc.so.6", "libstdc++.so.6", "libspell.so", "cohabd",
+                                          "libc.so.6"};
+    struct symbols_frame stack[5] = {0};
+    (void)state;
+    for (size_t i = 0; i < 5; i++)
+        strcpy(stack[i].module, modules[i]);
+    assert_int_equal(symbols_top(stack, 5), 2);
+    assert_int_equal(symbols_bottom(stack, 5), 3);
+    assert_int_equal(symbols_top(stack, 2), 0);
+    assert_int_equal(symbols_bottom(stack, 2), 2);
+    assert_int_equal(symbols_top(stack, 0), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_stack),
+        cmocka_unit_test(test_the_same_again),
+#if defined(__x86_64__)
+        cmocka_unit_test(test_a_wild_call),
+#endif
+        cmocka_unit_test(test_a_stack_that_was_cut),
+        cmocka_unit_test(test_no_mappings),
+        cmocka_unit_test(test_a_file_that_is_gone),
+        cmocka_unit_test(test_random_registers_and_stacks),
+        cmocka_unit_test(test_a_stack_that_leads_in_circles),
+        cmocka_unit_test(test_random_mappings),
+        cmocka_unit_test(test_locate),
+        cmocka_unit_test(test_shorten),
+        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_top_and_bottom),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
