@@ -178,17 +178,26 @@ static void read_mappings(uint64_t pointer, struct mapping *stack)
     }
 }
 
+/* Not memcpy(): a sanitizer that is loaded into the process would find fault with what it reads. Words, in
+ * whole: a stack ends at a page. */
+static void copy_words(volatile uint64_t *to, const volatile uint64_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = from[i];
+}
+
 static void copy_stack(uint64_t pointer)
 {
     struct mapping stack = {0};
     read_mappings(pointer, &stack);
     if (stack.end == 0)
         return;
-    uint64_t from = pointer > stack.start + RED_ZONE ? pointer - RED_ZONE : stack.start;
+    uint64_t from = pointer > stack.start + RED_ZONE ? (pointer - RED_ZONE) & ~UINT64_C(7) : stack.start;
     uint64_t size = stack.end - from;
     if (size > SNAPSHOT_STACK_SIZE)
         size = SNAPSHOT_STACK_SIZE;
-    memcpy(snapshot->stack, (const void *)(uintptr_t)from, size);
+    copy_words((volatile uint64_t *)(void *)snapshot->stack, (const volatile uint64_t *)(uintptr_t)from,
+               size / sizeof(uint64_t));
     snapshot->stack_from = from;
     snapshot->stack_size = size;
 }

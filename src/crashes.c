@@ -29,7 +29,7 @@
 #define HOLD_TIME   (CLOCK_NS_PER_S / 10)
 #define HOLD_TICK   0.005
 #define WAIT_TIME   (2 * CLOCK_NS_PER_S)
-#define WARM_AFTER  CLOCK_NS_PER_S
+#define WARM_AFTER  (CLOCK_NS_PER_S / 10)
 #define FRAMES_MAX  16
 #define STDERR_TOLD 1024
 

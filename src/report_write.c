@@ -8,7 +8,7 @@
 #include "pack.h"
 #include "text.h"
 
-#define TOP_KEYS 14
+#define TOP_KEYS 15
 /* A C++ name can be longer than a stack of them ought to be. */
 #define FRAME_TEXT_SIZE 1024
 
@@ -263,6 +263,7 @@ static void pack_end(msgpack_packer *packer, const struct symbols_frame *frames,
 {
     pack_text(packer, "stack");
     report_pack_stack(packer, frames, count);
+    number_entry(packer, "top", count > 0, symbols_top(frames, count));
     text_entry(packer, "no_stack", no_stack);
 }
 

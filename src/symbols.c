@@ -1,7 +1,5 @@
 #include "symbols.h"
 
-#include <dwarf.h>
-#include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
 #include <gelf.h>
@@ -13,8 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "symbols_names.h"
+
 #define MODULES_MAX 512u
-#define INLINES_MAX 16
 
 #if defined(__x86_64__)
 #define POINTER_REGISTER 7u
@@ -24,9 +23,6 @@
 #define COUNTER_REGISTER 32u
 #define LINK_REGISTER    30u
 #endif
-
-/* libstdc++'s (the Itanium C++ ABI): NULL where it is no mangled name, else from malloc. */
-extern char *__cxa_demangle(const char *mangled, char *buffer, size_t *length, int *status);
 
 /* A mapped file with code in it. */
 struct module {
@@ -381,118 +377,9 @@ bool symbols_locate(const char *maps, size_t size, uint64_t address, struct symb
     return false;
 }
 
-/* --- naming --- */
-
-static void set_symbol(struct symbols_frame *frame, const char *name)
-{
-    int status;
-    char *demangled = __cxa_demangle(name, NULL, NULL, &status);
-    if (demangled)
-        symbols_shorten(demangled);
-    snprintf(frame->symbol, sizeof(frame->symbol), "%s", demangled ? demangled : name);
-    frame->symbol[strcspn(frame->symbol, "@")] = '\0'; /* a symbol version */
-    free(demangled);
-}
-
-static void name_symbol(Dwfl_Module *module, Dwarf_Addr at, struct symbols_frame *frame)
-{
-    GElf_Off offset;
-    GElf_Sym symbol;
-    const char *name = dwfl_module_addrinfo(module, at, &offset, &symbol, NULL, NULL, NULL);
-    if (!name)
-        return;
-    set_symbol(frame, name);
-    frame->symbol_offset = offset + (frame->address - at);
-}
-
-static void name_line(Dwfl_Module *module, Dwarf_Addr at, struct symbols_frame *frame)
-{
-    Dwfl_Line *line = dwfl_module_getsrc(module, at);
-    const char *file = line ? dwfl_lineinfo(line, NULL, &frame->line, NULL, NULL, NULL) : NULL;
-    if (file)
-        snprintf(frame->file, sizeof(frame->file), "%.*s", (int)sizeof(frame->file) - 1, file);
-}
-
-static const char *call_file(Dwarf_Die *die, Dwarf_Die *unit, Dwarf_Word index)
-{
-    Dwarf_Files *files;
-    size_t count;
-    (void)die;
-    if (dwarf_getsrcfiles(unit, &files, &count) != 0 || index >= count)
-        return NULL;
-    return dwarf_filesrc(files, index, NULL, NULL);
-}
-
-/* Where an inlined function was called: the line of the frame around it. */
-static void take_call_site(Dwarf_Die *inlined, Dwarf_Die *unit, struct symbols_frame *outer)
-{
-    Dwarf_Attribute attribute;
-    Dwarf_Word index = 0, line = 0;
-    if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attribute), &index) != 0 ||
-        dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attribute), &line) != 0)
-        return;
-    const char *file = call_file(inlined, unit, index);
-    snprintf(outer->file, sizeof(outer->file), "%s", file ? file : "");
-    outer->line = file ? (int)line : 0;
-}
-
-static const char *die_name(Dwarf_Die *die)
-{
-    Dwarf_Attribute attribute;
-    const char *name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
-    return name ? name : dwarf_diename(die);
-}
-
-/* Puts a frame in front of this one for each function that was inlined here. Returns how many. */
-static size_t add_inlined(Dwfl_Module *module, Dwarf_Addr at, struct symbols_frame *frame, size_t room)
-{
-    Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(module, at, &bias), *scopes = NULL;
-    int count = unit ? dwarf_getscopes(unit, at - bias, &scopes) : 0;
-    size_t added = 0;
-    struct symbols_frame inner[INLINES_MAX];
-    struct symbols_frame outer = *frame;
-    for (int i = 0; i < count && added < INLINES_MAX && added < room; i++) {
-        const char *name = dwarf_tag(&scopes[i]) == DW_TAG_inlined_subroutine ? die_name(&scopes[i]) : NULL;
-        if (!name)
-            continue;
-        inner[added] = outer;
-        set_symbol(&inner[added], name);
-        inner[added].symbol_offset = 0;
-        inner[added++].inlined = true;
-        take_call_site(&scopes[i], unit, &outer);
-    }
-    free(scopes);
-    memcpy(frame, inner, added * sizeof(*frame));
-    frame[added] = outer;
-    return added;
-}
-
-/* Frames of the array from `at` on are moved up as needed. Returns how many frames this one has become. */
-static size_t name_frame(struct symbols *symbols, struct symbols_frame *frame, size_t behind, size_t room)
-{
-    static struct symbols_frame named[INLINES_MAX + 1];
-    Dwarf_Addr at = frame->calls ? frame->address - 1 : frame->address;
-    Dwfl_Module *module = dwfl_addrmodule(symbols->dwfl, at);
-    if (!module)
-        return 1;
-    name_symbol(module, at, frame);
-    name_line(module, at, frame);
-    named[0] = *frame;
-    size_t added = add_inlined(module, at, named, room < INLINES_MAX ? room : INLINES_MAX);
-    memmove(frame + 1 + added, frame + 1, behind * sizeof(*frame));
-    memcpy(frame, named, (added + 1) * sizeof(*frame));
-    return added + 1;
-}
-
 size_t symbols_name(struct symbols *symbols, struct symbols_frame *frames, size_t count, size_t most)
 {
-    for (size_t i = 0; i < count;) {
-        size_t became = name_frame(symbols, &frames[i], count - i - 1, most - count);
-        count += became - 1;
-        i += became;
-    }
-    return count;
+    return symbols->dwfl ? names_find(symbols->dwfl, frames, count, most) : count;
 }
 
 /* --- life --- */

@@ -21,12 +21,24 @@ static bool is_runtime(const struct symbols_frame *frame)
     return false;
 }
 
+/* A template of the standard library's, compiled into the engine. */
+static bool is_library_code(const struct symbols_frame *frame)
+{
+    return strncmp(frame->symbol, "std::", 5) == 0 || strncmp(frame->symbol, "__gnu_cxx::", 11) == 0;
+}
+
 size_t symbols_top(const struct symbols_frame *frames, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (!is_runtime(&frames[i]))
+    size_t first = count;
+    for (size_t i = 0; i < count; i++) {
+        if (is_runtime(&frames[i]))
+            continue;
+        if (!is_library_code(&frames[i]))
             return i;
-    return 0;
+        if (first == count)
+            first = i;
+    }
+    return first < count ? first : 0;
 }
 
 size_t symbols_bottom(const struct symbols_frame *frames, size_t count)

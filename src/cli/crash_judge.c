@@ -69,8 +69,8 @@ struct crash_verdict crash_judge(const msgpack_object *report, const struct cras
 
     verdict.crashed = cause.kind && (!is_kind(&cause, "deadline") || is_kind(&old, "deadline"));
     verdict.same_cause = verdict.crashed && is_same_cause(&old, &cause);
-    verdict.place = crash_place_find(verdict.stack);
-    verdict.old_place = crash_place_find(object_find_array(report, "stack"));
+    verdict.place = crash_place_find(verdict.stack, object_find(outcome->report, "top"));
+    verdict.old_place = crash_place_find(object_find_array(report, "stack"), object_find(report, "top"));
     verdict.same_place = verdict.crashed && verdict.place && verdict.old_place &&
                          crash_place_equal(verdict.place, verdict.old_place);
     return verdict;

@@ -18,7 +18,7 @@
 
 static const msgpack_object *find_place(const struct report *report)
 {
-    return crash_place_find(object_find_array(&report->root, "stack"));
+    return crash_place_find(object_find_array(&report->root, "stack"), object_find(&report->root, "top"));
 }
 
 /* --- for people --- */

@@ -4,42 +4,18 @@
 
 #include "object.h"
 
-static bool begins_with(const msgpack_object *text, const char *beginning)
-{
-    size_t length = strlen(beginning);
-
-    return text->via.str.size >= length && memcmp(text->via.str.ptr, beginning, length) == 0;
-}
-
-static bool is_in_runtime(const msgpack_object *text)
-{
-    static const char *const modules[] = {"libc.so",    "libc-",     "libpthread",   "ld-linux",
-                                          "libstdc++.", "libgcc_s.", "linux-vdso",   "[vdso]",
-                                          "libasan.",   "libubsan.", "libc++abi.so", "libc++.so"};
-
-    for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++)
-        if (begins_with(text, modules[i]))
-            return true;
-    return false;
-}
-
 const msgpack_object *crash_place_text(const msgpack_object *frame)
 {
     return frame->type == MSGPACK_OBJECT_STR ? frame : object_find_text(frame, "text");
 }
 
-const msgpack_object *crash_place_find(const msgpack_object *stack)
+const msgpack_object *crash_place_find(const msgpack_object *stack, const msgpack_object *top)
 {
-    const msgpack_object *innermost = NULL;
+    uint64_t index = top && top->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? top->via.u64 : 0;
 
-    for (uint32_t i = 0; stack && i < stack->via.array.size; i++) {
-        const msgpack_object *text = crash_place_text(&stack->via.array.ptr[i]);
-        if (text && !is_in_runtime(text))
-            return text;
-        if (!innermost)
-            innermost = text;
-    }
-    return innermost;
+    if (!stack || stack->via.array.size == 0)
+        return NULL;
+    return crash_place_text(&stack->via.array.ptr[index < stack->via.array.size ? index : 0]);
 }
 
 /* Where the last `mark` begins, searched from the end backwards; size where there is none. */

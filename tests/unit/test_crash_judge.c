@@ -180,7 +180,7 @@ static void test_places(void **state)
     assert_true(are_equal("", ""));
 }
 
-static void expect_place(const char *wanted, const char *const *frames, size_t count)
+static void expect_place(const char *wanted, const char *const *frames, size_t count, uint64_t at)
 {
     msgpack_object items[8];
     for (size_t i = 0; i < count; i++)
@@ -188,22 +188,24 @@ static void expect_place(const char *wanted, const char *const *frames, size_t c
                                     .via.str = {.ptr = frames[i], .size = (uint32_t)strlen(frames[i])}};
     msgpack_object stack = {.type = MSGPACK_OBJECT_ARRAY,
                             .via.array = {.size = (uint32_t)count, .ptr = items}};
-    const msgpack_object *place = crash_place_find(&stack);
+    msgpack_object top = {.type = MSGPACK_OBJECT_POSITIVE_INTEGER, .via.u64 = at};
+    const msgpack_object *place = crash_place_find(&stack, &top);
     if (wanted)
         assert_memory_equal(place->via.str.ptr, wanted, place->via.str.size);
     else
         assert_null(place);
 }
 
-static void test_the_library_is_no_place(void **state)
+static void test_the_frame_to_blame(void **state)
 {
     (void)state;
     static const char *const aborted[] = {"libc.so.6!pthread_kill+0x1", "libc.so.6!abort+0x1",
                                           "libstdc++.so.6!std::terminate()+0x1", "libx.so!f+0x1"};
-    expect_place("libx.so!f+0x1", aborted, 4);
-    expect_place("libc.so.6!pthread_kill+0x1", aborted, 3);
-    expect_place(NULL, aborted, 0);
-    assert_null(crash_place_find(NULL));
+    expect_place("libx.so!f+0x1", aborted, 4, 3);
+    expect_place("libc.so.6!pthread_kill+0x1", aborted, 4, 4);
+    expect_place("libc.so.6!pthread_kill+0x1", aborted, 4, UINT64_MAX);
+    expect_place(NULL, aborted, 0, 0);
+    assert_null(crash_place_find(NULL, NULL));
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
@@ -217,7 +219,7 @@ int main(void)
         TEST(test_by_the_new_report),
         TEST(test_nothing),
         TEST(test_places),
-        TEST(test_the_library_is_no_place),
+        TEST(test_the_frame_to_blame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -293,6 +293,11 @@ static void test_top_and_bottom(void **state)
     assert_int_equal(symbols_top(stack, 2), 0);
     assert_int_equal(symbols_bottom(stack, 2), 2);
     assert_int_equal(symbols_top(stack, 0), 0);
+    strcpy(stack[2].symbol, "std::string::_M_data");
+    assert_int_equal(symbols_top(stack, 5), 2);
+    strcpy(stack[3].module, "libspell.so");
+    strcpy(stack[3].symbol, "Affix::lookup");
+    assert_int_equal(symbols_top(stack, 5), 3);
 }
 
 int main(void)
