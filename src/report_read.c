@@ -77,10 +77,13 @@ static struct value find(struct value map, const char *key)
 /* Points at what a bin holds. */
 static void find_frame(struct report *report, struct value map)
 {
-    struct value bin = find(find(map, "request"), "frame");
+    size_t header = 0;
+    uint64_t count = 0;
+    struct value request = find(map, "request"), bin = find(request, "frame");
+    report->has_request = request.at && read_map(request, &header, &count);
     if (!bin.at || bin.at[0] < 0xc4 || bin.at[0] > 0xc6)
         return;
-    size_t header = 1 + ((size_t)1 << (bin.at[0] - 0xc4));
+    header = 1 + ((size_t)1 << (bin.at[0] - 0xc4));
     report->frame = bin.at + header;
     report->frame_size = bin.size - header;
 }
@@ -143,29 +146,13 @@ const char *report_explain(enum report_result result)
     return "";
 }
 
-/* What there is without its frame. */
-static bool holds_request(const struct report *report)
-{
-    const msgpack_object_map *map = &report->root.via.map;
-    for (uint32_t i = 0; i < map->size; i++) {
-        const msgpack_object *key = &map->ptr[i].key;
-        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == strlen("request") &&
-            memcmp(key->via.str.ptr, "request", key->via.str.size) == 0)
-            return map->ptr[i].val.type == MSGPACK_OBJECT_MAP;
-    }
-    return false;
-}
-
 bool report_read_request(const struct report *report, struct envelope_request *request, const char **why)
 {
-    *why = "the report holds no request";
-    if (!report->frame) {
-        if (holds_request(report))
-            *why = "the report holds no parameters: the server ran with --crash-params off, or nothing whole "
-                   "had "
-                   "come";
+    *why = report->has_request ? "the report holds no parameters: the server ran with --crash-params off, or "
+                                 "nothing whole had come"
+                               : "the report holds no request";
+    if (!report->frame)
         return false;
-    }
     *why = "the request in the report is not whole";
     if (report->frame_size < FRAME_HEADER_SIZE ||
         report->frame_size - FRAME_HEADER_SIZE != frame_get_length(report->frame))

@@ -30,6 +30,7 @@ struct report {
     msgpack_object root;        /* a map; leads into zone and the bytes */
     const unsigned char *frame; /* of the request: length word and body. NULL: the report has none */
     size_t frame_size;
+    bool has_request; /* also where its frame was left out */
 };
 
 /* The bytes must outlive the report, which is to be closed after REPORT_OK alone. */

@@ -98,8 +98,28 @@ static void test_without_frame(void **state)
     msgpack_pack_nil(&packer);
     assert_int_equal(open_bytes(&report, buffer.size), REPORT_OK);
     assert_null(report.frame);
+    assert_false(report.has_request);
     assert_false(report_read_request(&report, &request, &why));
     assert_non_null(why);
+    report_close(&report);
+}
+
+static void test_request_that_was_left_out(void **state)
+{
+    (void)state;
+    struct report report;
+    const char *why = "";
+    struct envelope_request request;
+    msgpack_pack_map(&packer, 2);
+    pack_int("version", 1);
+    pack_text(&packer, "request");
+    msgpack_pack_map(&packer, 1);
+    pack_text(&packer, "frame");
+    msgpack_pack_nil(&packer);
+    assert_int_equal(open_bytes(&report, buffer.size), REPORT_OK);
+    assert_true(report.has_request);
+    assert_false(report_read_request(&report, &request, &why));
+    assert_non_null(strstr(why, "--crash-params"));
     report_close(&report);
 }
 
@@ -253,12 +273,19 @@ static void test_order_of_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_frame),     TEST(test_without_frame),
-        TEST(test_request),   TEST(test_request_that_is_not_whole),
-        TEST(test_every_cut), TEST(test_every_byte),
-        TEST(test_foreign),   TEST(test_claims),
-        TEST(test_too_deep),  TEST(test_too_large),
-        TEST(test_ids),       TEST(test_order_of_ids),
+        TEST(test_frame),
+        TEST(test_without_frame),
+        TEST(test_request_that_was_left_out),
+        TEST(test_request),
+        TEST(test_request_that_is_not_whole),
+        TEST(test_every_cut),
+        TEST(test_every_byte),
+        TEST(test_foreign),
+        TEST(test_claims),
+        TEST(test_too_deep),
+        TEST(test_too_large),
+        TEST(test_ids),
+        TEST(test_order_of_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
