@@ -18,6 +18,7 @@
 #include "row.h"
 #include "serve.h"
 #include "text.h"
+#include "worker.h"
 
 /* Of a result as text. */
 #define SHOWN 2000
@@ -143,17 +144,23 @@ int replay_run(const struct options *options)
     const char *why;
     open_report(options, &report);
     bool has_request = report_read_request(&report, &request, &why);
-    if (report.frame && !has_request)
+    if (report.has_request && !has_request)
         fail(options, why);
     if (report.frame_size > FRAME_HEADER_SIZE + (size_t)options->max_frame)
         fail(options, "its request is larger than --max-frame");
-    forkserver_forbid_exit(options, "load(), start() or the method");
-    if (forkserver_load(&engine, options) < 0 || engine_run_start(&engine) < 0)
+    forkserver_forbid_exit(options, "load(), start(), the method or stop()");
+    if (forkserver_load(&engine, options) < 0)
+        fail(options, engine.setup.error);
+    if (worker_limit_memory(options) < 0)
+        fail(options, "cannot limit its memory");
+    if (engine_run_start(&engine) < 0)
         fail(options, engine.setup.error);
     if (has_request)
         run_request(options, &engine, &report, &request);
     else
         puts("load() and start() have returned; the report holds no request");
+    fflush(stdout); /* stop() may be what crashes */
+    engine_run_stop(&engine);
     forkserver_forbid_exit(options, NULL);
     report_close(&report);
     return EXIT_SUCCESS;

@@ -188,8 +188,7 @@ static int place_control(int control)
     return 0;
 }
 
-/* --max-memory. */
-static int limit_memory(const struct options *options)
+int worker_limit_memory(const struct options *options)
 {
     struct rlimit limit;
     if (options->max_memory == 0)
@@ -221,7 +220,7 @@ static int set_up_memory(struct worker *worker, const struct worker_birth *birth
     unsigned char *buffer = shared_map(birth->buffer, buffer_size + sizeof(struct snapshot), 0);
     if (!row || !buffer ||
         capture_init((struct snapshot *)(void *)(buffer + buffer_size), row, SNAPSHOT_STARTING) < 0 ||
-        limit_memory(options) < 0)
+        worker_limit_memory(options) < 0)
         return -1;
     worker->connections = calloc(options->max_connections, sizeof(*worker->connections));
     if (!worker->connections || serve_init(&worker->server, row, buffer, options, engine) < 0)

@@ -34,6 +34,9 @@ struct worker_birth {
     int control, row, buffer, output;
 };
 
+/* --max-memory. -1 with errno. */
+int worker_limit_memory(const struct options *options);
+
 /* Never returns. Memory of options and engine is shared copy-on-write with the forkserver. */
 _Noreturn void worker_run(const struct worker_birth *birth, const struct options *options,
                           struct engine *engine);
