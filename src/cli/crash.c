@@ -1,7 +1,10 @@
 #include "cli.h"
 #include "commands.h"
 
-#define ID_HELP "ID is that of cohab crash list, or the word latest: the newest report of a crash."
+#define ID_HELP                                                                                              \
+    "ID is that of cohab crash list, or the beginning of one alone; or the word latest, or last: the "       \
+    "newest\n"                                                                                               \
+    "report of a crash."
 
 static const struct cli_command commands[] = {
     {.name = "crash list",
@@ -24,7 +27,7 @@ static const struct cli_command commands[] = {
          "\n"
          "With --gdb or --valgrind the request runs in one process under that program instead.\n"
          "Exit codes: 0 it was run, whatever came of it; 1 it could not be run; with --gdb and --valgrind\n"
-         "theirs, where 99 means that valgrind found errors.",
+         "theirs: 99 means that valgrind found errors; it dies of the signal that the engine dies of.",
      .offline = true,
      .run = crash_replay_run},
     {.name = "crash export",

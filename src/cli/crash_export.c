@@ -82,7 +82,7 @@ int crash_export_run(struct cli *cli, int argc, char **argv)
 {
     const char *option = NULL, *output = NULL, *request = NULL;
     const struct usage_option options[] = {
-        CRASH_DIR_OPTION(&option),
+        CRASH_DIR_OPTIONS(&option),
         {.name = "--output", .value = "FILE", .help = "write the JSON there", .text = &output},
         {.name = "--request",
          .value = "FILE",

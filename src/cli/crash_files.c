@@ -81,8 +81,9 @@ static bool read_name(const char *file, struct crash_name *name)
 static int newest_first(const void *a, const void *b)
 {
     const struct crash_name *left = a, *right = b;
+    int order = report_id_compare(right->id, left->id);
 
-    return report_id_compare(right->id, left->id);
+    return order != 0 ? order : left->slow - right->slow;
 }
 
 static void add_name(struct crash_names *names, const struct crash_name *name)
@@ -187,51 +188,52 @@ static int tell_unknown(const struct cli *cli, const char *word, const char *dir
 }
 
 /* The newest of a death. */
-static int find_latest(const struct cli *cli, const char *directory, struct crash_name *name)
+static int find_latest(const struct cli *cli, const char *directory, const struct crash_names *names,
+                       struct crash_name *name)
 {
-    struct crash_names names;
-    int exit_code = crash_files_list(cli, directory, &names);
-    size_t i = 0;
-
-    while (i < names.count && names.items[i].slow)
-        i++;
-    if (exit_code == CLI_OK && i == names.count)
-        exit_code = tell(cli, directory, "there are no reports of crashes");
-    if (exit_code == CLI_OK)
-        *name = names.items[i];
-    crash_files_free(&names);
-    return exit_code;
+    for (size_t i = 0; i < names->count; i++)
+        if (!names->items[i].slow) {
+            *name = names->items[i];
+            return CLI_OK;
+        }
+    return tell(cli, directory, "there are no reports of crashes");
 }
 
-/* Returns whether there may be a report of that id: also where it cannot be looked at. */
-static bool find_id(const char *directory, const char *id, struct crash_name *name)
+/* The one that has this id, else the one that begins like that. */
+static int find_name(const struct cli *cli, const char *directory, const struct crash_names *names,
+                     const char *word, struct crash_name *name)
 {
-    struct stat status;
-    char path[PATH_MAX + REPORT_ID_SIZE + sizeof suffixes[0]];
+    size_t found = 0;
 
-    if (!report_id_is_valid(id))
-        return false;
-    strcpy(name->id, id);
-    for (int slow = 0; slow < 2; slow++) {
-        snprintf(path, sizeof path, "%s/%s%s", directory, id, suffixes[slow]);
-        name->slow = slow;
-        if (lstat(path, &status) == 0 || errno != ENOENT)
-            return true;
+    for (size_t i = 0; i < names->count; i++) {
+        const struct crash_name *candidate = &names->items[i];
+        if (strncmp(candidate->id, word, strlen(word)) != 0)
+            continue;
+        *name = *candidate;
+        if (strcmp(candidate->id, word) == 0)
+            return CLI_OK;
+        found++;
     }
-    return false;
+    if (found == 0)
+        return tell_unknown(cli, word, directory);
+    return found == 1 ? CLI_OK : tell(cli, word, "several reports begin like that; see cohab crash list");
 }
 
 int crash_file_find(const struct cli *cli, struct crash_file *file, const char *directory, const char *word)
 {
-    struct crash_name name;
+    struct crash_names names;
+    struct crash_name name = {.slow = false};
+    int exit_code = crash_files_list(cli, directory, &names);
 
-    if (strcmp(word, "latest") == 0) {
-        int exit_code = find_latest(cli, directory, &name);
-        if (exit_code != CLI_OK)
-            return exit_code;
-    } else if (!find_id(directory, word, &name)) {
-        return tell_unknown(cli, word, directory);
-    }
+    if (exit_code == CLI_OK && (strcmp(word, "latest") == 0 || strcmp(word, "last") == 0))
+        exit_code = find_latest(cli, directory, &names, &name);
+    else if (exit_code == CLI_OK && report_id_is_valid(word))
+        exit_code = find_name(cli, directory, &names, word, &name);
+    else if (exit_code == CLI_OK)
+        exit_code = tell_unknown(cli, word, directory);
+    crash_files_free(&names);
+    if (exit_code != CLI_OK)
+        return exit_code;
     const char *why = crash_file_open(file, directory, &name);
     return why ? tell(cli, file->path, why) : CLI_OK;
 }

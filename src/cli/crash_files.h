@@ -11,10 +11,14 @@
 #include "cli.h"
 #include "report_read.h"
 
-#define CRASH_DIR_OPTION(directory)                                                                          \
+/* Two options: the server's name for it, and a short one. */
+#define CRASH_DIR_OPTIONS(directory)                                                                         \
+    {.name = "--crash-dir",                                                                                  \
+     .value = "DIR",                                                                                         \
+     .help = "where the reports lie (default: as the server says, or its default)",                          \
+     .text = (directory)},                                                                                   \
     {                                                                                                        \
-        .name = "--crash-dir", .value = "DIR",                                                               \
-        .help = "where the reports lie (default: as the server says, or its default)", .text = (directory)   \
+        .name = "--dir", .value = "DIR", .help = "the same", .text = (directory)                             \
     }
 
 /* Fills in the directory: the option, if it is not NULL; else where the server that cli->socket names keeps
@@ -48,8 +52,8 @@ struct crash_file {
 
 /* Returns NULL, or why it cannot be read: one clause, valid until the next call. */
 const char *crash_file_open(struct crash_file *file, const char *directory, const struct crash_name *name);
-/* The same by what stands on the command line, an id or "latest". Returns CLI_OK, or the exit code after
- * telling what went wrong. */
+/* The same by what stands on the command line: an id, the beginning of one alone, or "latest". Returns
+ * CLI_OK, or the exit code after telling what went wrong. */
 int crash_file_find(const struct cli *cli, struct crash_file *file, const char *directory, const char *word);
 void crash_file_close(struct crash_file *file);
 

@@ -148,7 +148,7 @@ int crash_list_run(struct cli *cli, int argc, char **argv)
     bool json = false;
     const char *option = NULL;
     const struct usage_option options[] = {
-        CRASH_DIR_OPTION(&option),
+        CRASH_DIR_OPTIONS(&option),
         {.name = "--json", .help = "print the list as JSON, for programs", .on = &json},
         {0},
     };

@@ -399,7 +399,7 @@ int crash_replay_run(struct cli *cli, int argc, char **argv)
          .help = "seconds until the call is given up (default: 30, or what the call had)",
          .seconds = &timeout},
         {.name = "--json", .help = "print what came of it as JSON", .on = &replay.json},
-        CRASH_DIR_OPTION(&option),
+        CRASH_DIR_OPTIONS(&option),
         {0},
     };
     char directory[PATH_MAX];

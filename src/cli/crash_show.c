@@ -263,6 +263,17 @@ static void print_params(struct crash_file *file)
         printf("the whole of them: cohab crash export %s\n", file->name.id);
 }
 
+/* Not where there is nothing to run: a worker that died idle, or a request that was left out. */
+static bool can_be_replayed(const struct report *report)
+{
+    static const char *const phases[] = {"load", "start", "stop"};
+
+    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++)
+        if (object_is_text(object_find(&report->root, "phase"), phases[i]))
+            return true;
+    return report->frame;
+}
+
 static void print_report(struct crash_file *file)
 {
     text_allow_colours(stdout);
@@ -271,7 +282,8 @@ static void print_report(struct crash_file *file)
     print_stack(&file->report.root);
     print_stderr(&file->report.root);
     print_params(file);
-    printf("\nto run it again: cohab crash replay %s\n", file->name.id);
+    if (can_be_replayed(&file->report))
+        printf("\nto run it again: cohab crash replay %s\n", file->name.id);
 }
 
 int crash_show_run(struct cli *cli, int argc, char **argv)
@@ -279,7 +291,7 @@ int crash_show_run(struct cli *cli, int argc, char **argv)
     bool json = false;
     const char *option = NULL;
     const struct usage_option options[] = {
-        CRASH_DIR_OPTION(&option),
+        CRASH_DIR_OPTIONS(&option),
         {.name = "--json", .help = "print it as JSON, without the bytes of the frame", .on = &json},
         {0},
     };
