@@ -27,12 +27,13 @@ static void put_message(FILE *out, const msgpack_object *message)
     text_put_safe(out, text, size);
 }
 
+/* The report knows the place best: the answer may have come before its symbols were looked up. */
 static void put_crash(FILE *out, const struct crash_outcome *outcome, const struct crash_verdict *verdict)
 {
     const msgpack_object *message = object_find_text(outcome->error, "message");
 
     fputs("crashed again: ", out);
-    if (message) {
+    if (message && !outcome->report) {
         put_message(out, message);
         return;
     }
