@@ -58,8 +58,12 @@ static int write_document(const struct cli *cli, struct report *report, const ch
 
 static int write_request(const struct cli *cli, const struct report *report, const char *path)
 {
-    if (!report->frame) {
-        fprintf(stderr, "cohab: %s: the report holds no request\n", cli->command->name);
+    struct envelope_request request;
+    const char *why;
+
+    /* One that is not whole is saved, too: it is what was received. */
+    if (!report_read_request(report, &request, &why) && !report->frame) {
+        fprintf(stderr, "cohab: %s: %s\n", cli->command->name, why);
         return CLI_CALL_FAILED;
     }
     FILE *file = open_output(path);
