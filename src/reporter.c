@@ -120,7 +120,7 @@ static struct memory map_memory(int descriptor)
 /* A copy that nobody changes any more. Of a living process the copy may be a mixture: then it is none. */
 static struct snapshot *copy_snapshot(const struct memory *memory, const struct reporter_job *job)
 {
-    struct snapshot *copy = malloc(sizeof(*copy));
+    struct snapshot *copy = aligned_alloc(_Alignof(struct snapshot), sizeof(*copy));
     if (!copy)
         return NULL;
     memset(copy, 0, offsetof(struct snapshot, maps));

@@ -14,7 +14,7 @@
 
 #define COMMAND "crash list"
 /* Bytes of a place: names of templates can fill a screen. */
-#define PLACE_SHOWN 70
+#define PLACE_SHOWN 100
 
 static const msgpack_object *find_place(const struct report *report)
 {

@@ -10,8 +10,8 @@
 /* The text of a frame, which is a text or a map that has one; NULL where there is none. */
 const msgpack_object *crash_place_text(const msgpack_object *frame);
 
-/* The text of the frame that is to blame, `top` of a report; of the innermost one where that is not known. NULL
- * where there is no stack. */
+/* The text of the frame that is to blame, `top` of a report; of the innermost one where that is not known.
+ * NULL where there is no stack. */
 const msgpack_object *crash_place_find(const msgpack_object *stack, const msgpack_object *top);
 
 /* Whether two texts name the same function of the same module. Neither offsets nor lines count, unless there

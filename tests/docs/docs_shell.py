@@ -8,11 +8,11 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from docs_blocks import REPOSITORY, Block
-from docs_server import BUILD, clean_environment, kill_session
+from docs_server import BUILD, clean_environment, kill_session, session_members, wait_until
 
 COMMAND_TIMEOUT = 120.0
 END_OF_COMMAND = "\x1e"
@@ -83,3 +83,28 @@ def steps_of(block: Block) -> Iterator[tuple[str, list[str]]]:
             yield command, shown
         command, shown = line[2:], []
     yield command, shown
+
+
+def _as_pattern(shown: list[str]) -> str:
+    """A line `...` stands for any lines, `...` within a line for anything in it."""
+    pattern = ""
+    for line in shown:
+        if line == "...":
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += ".*".join(map(re.escape, line.split("..."))) + r"\n"
+    return pattern
+
+
+def run_session(shell: Shell, page: str, blocks: Iterable[Block]) -> None:
+    """Run the console blocks, and compare what comes out with what the page shows."""
+    for block in blocks:
+        for command, shown in steps_of(block):
+            status, output = shell.run(command)
+            place = f"{page}:{block.line}: $ {command}\n" + "\n".join(output)
+            assert re.fullmatch(_as_pattern(shown), "".join(f"{line}\n" for line in output)), place
+            # A warning comes before a result, details of an error after it.
+            errors = [line for line in shown if not line.startswith(("  ", "..."))]
+            fails = bool(errors) and errors[-1].startswith(("cohab: ", "cohabd: "))
+            assert (status != 0) == fails, f"status {status}: {place}"
+    wait_until(lambda: session_members(shell.process.pid) == [shell.process.pid], "all servers have stopped")

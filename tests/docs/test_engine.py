@@ -12,8 +12,8 @@ from pathlib import Path
 import cohab
 import pytest
 from docs_blocks import REPOSITORY, blocks_of, rows_under
-from docs_server import running_server, session_members, wait_until
-from docs_shell import Shell, steps_of
+from docs_server import running_server
+from docs_shell import Shell, run_session
 
 PAGE = "engine.md"
 BLOCKS = blocks_of(PAGE)
@@ -67,22 +67,11 @@ def shell(workplace: Path) -> Iterator[Shell]:
     shell.close()
 
 
-def matches(line: str, shown: str) -> bool:
-    """Whether a line of output is the one that the page shows; `...` there stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, shown.split("..."))), line) is not None
-
-
 @pytest.mark.parametrize("session", parameters(SESSIONS))
 def test_commands(session: str, shell: Shell) -> None:
-    for block in (block for block in BLOCKS if block.language == "console" and block.words[0] == session):
-        for command, shown in steps_of(block):
-            status, output = shell.run(command)
-            place = f"{PAGE}:{block.line}: $ {command}\n" + "\n".join(output)
-            assert len(output) == len(shown), place
-            assert all(map(matches, output, shown)), place
-            fails = any(line.startswith(("cohab: ", "cohabd: ")) for line in shown)
-            assert (status != 0) == fails, f"status {status}: {place}"
-    wait_until(lambda: session_members(shell.process.pid) == [shell.process.pid], "all servers have stopped")
+    run_session(
+        shell, PAGE, (block for block in BLOCKS if block.language == "console" and block.words[0] == session)
+    )
 
 
 # ---- what the page says about error texts

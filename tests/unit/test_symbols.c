@@ -92,7 +92,7 @@ static void test_the_same_again(void **state)
 
 static struct snapshot *copy(void)
 {
-    struct snapshot *changed = malloc(sizeof(*changed));
+    struct snapshot *changed = aligned_alloc(_Alignof(struct snapshot), sizeof(*changed));
     assert_non_null(changed);
     memcpy(changed, &snapshot, sizeof(*changed));
     return changed;
