@@ -33,7 +33,8 @@
  *     fork_crash() -> int          crashes in a child; that one's wait status
  *     own_handler(signal, what)    a handler of the engine's: "recover" (jumps out of it, into recover()),
  *                                  "chain" (calls the handler that was there before) or "die" (default
- * action, raise(3)) recover() -> str             "recovered" from its write through NULL, with that handler
+ *                                  action, raise(3)); each writes a line to stderr
+ *     recover() -> str             "recovered" from its write through NULL, with that handler
  *   it does not end
  *     hang()                       blocks every signal and waits forever
  *     spin_forever()               loops forever, with signals as they are
@@ -52,7 +53,7 @@
  *     scribble(mapping, value, outcome, offset, size) -> int
  *                                  fills every writable shared mapping whose line in /proc/self/maps contains
  *                                  `mapping`, or a part of each; outcome "return" (how many bytes), "crash",
- *                                  "exit" or "spin"
+ *                                  "exit", "kill" (SIGKILL) or "spin"
  *     scribble_random(mapping, seed, outcome, offset, size) -> int
  *                                  the same with the bytes of a random generator
  *     timer(seconds)               SIGALRM again and again, handled
@@ -101,6 +102,8 @@
  *   load-thread                    leaves a thread named "leftover" running
  *   load-child                     leaves a child process for a minute
  *   load-signals                   blocks every signal, ignores SIGCHLD and SIGTERM
+ *   load-handler WHAT, start-handler WHAT
+ *                                  a handler for SIGSEGV, as own_handler() has them
  *   fd-high N                      opens descriptor number N
  *   fds COUNT                      opens that many descriptors */
 #include "fault.h"
@@ -925,6 +928,13 @@ static int hook_signals(struct cohab_setup *setup, const char *argument)
     return 0;
 }
 
+static int hook_handler(struct cohab_setup *setup, const char *argument)
+{
+    if (fault_install_handler(SIGSEGV, argument) < 0)
+        return cohab_setup_fail(setup, "handler '%s': %s", argument, strerror(errno));
+    return 0;
+}
+
 static int hook_fd_high(struct cohab_setup *setup, const char *argument)
 {
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -966,6 +976,8 @@ static const struct fault {
     {.word = "load-thread", .hook = "load", .act = hook_thread},
     {.word = "load-child", .hook = "load", .act = hook_child},
     {.word = "load-signals", .hook = "load", .act = hook_signals},
+    {.word = "load-handler", .hook = "load", .act = hook_handler, .takes_argument = true},
+    {.word = "start-handler", .hook = "start", .act = hook_handler, .takes_argument = true},
     {.word = "fd-high", .hook = "load", .act = hook_fd_high, .takes_argument = true},
     {.word = "fds", .hook = "load", .act = hook_fds, .takes_argument = true},
     {.word = "load-fail-while", .hook = "load", .act = hook_fail_while, .takes_argument = true},

@@ -29,6 +29,7 @@ int fault_mutate_params(struct cohab_call *call);
 int fault_fork_crash(struct cohab_call *call);
 
 /* fault_handlers.c */
+int fault_install_handler(int number, const char *what); /* -1: errno says why */
 int fault_own_handler(struct cohab_call *call);
 int fault_recover(struct cohab_call *call);
 

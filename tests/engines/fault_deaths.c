@@ -33,7 +33,7 @@ NOINLINE static int call_badly(int (*volatile function)(void))
 int fault_null_call(struct cohab_call *call)
 {
     (void)call;
-    return call_badly(NULL);
+    return call_badly(NULL) & 0;
 }
 
 int fault_wild_write(struct cohab_call *call)
@@ -50,7 +50,7 @@ int fault_wild_jump(struct cohab_call *call)
     int64_t address;
     if (cohab_parse(call, "L", &address) != 0)
         return -1;
-    return call_badly((int (*)(void))address);
+    return call_badly((int (*)(void))address) & 0;
 }
 
 int fault_assert_fails(struct cohab_call *call)

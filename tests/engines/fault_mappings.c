@@ -1,6 +1,7 @@
 /* Part of the engine `fault`: wild writes into the memory that a worker shares with the server. */
 #include "fault.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,8 @@ static int finish(struct cohab_call *call, const struct scribbling *scribbling)
         crash();
     if (strcmp(scribbling->outcome, "exit") == 0)
         _exit(0);
+    if (strcmp(scribbling->outcome, "kill") == 0)
+        raise(SIGKILL);
     while (strcmp(scribbling->outcome, "spin") == 0)
         (void)getppid();
     int64_t bytes = 0;
