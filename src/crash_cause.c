@@ -125,12 +125,21 @@ static bool is_at_limit(const struct snapshot *snapshot, uint64_t limit)
     return limit > 0 && (snapshot->error == ENOMEM || snapshot->data_size >= NEAR_LIMIT(limit));
 }
 
+/* What cohab itself ends by is _exit(2): who called exit(3) is the engine, whatever the number. */
+static enum end_cause end_of(const struct reporter_job *job, const struct crash_cause *cause,
+                             const struct snapshot *snapshot)
+{
+    bool called =
+        cause->has_snapshot && atomic_load_explicit(&snapshot->kind, memory_order_relaxed) == SNAPSHOT_EXIT;
+    return called && job->end == END_DESCRIPTORS ? END_OWN : (enum end_cause)job->end;
+}
+
 static const char *kind_of(const struct reporter_job *job, const struct crash_cause *cause,
                            const struct snapshot *snapshot, uint64_t limit)
 {
     if (job->kind != REPORTER_DEATH)
         return "slow";
-    switch ((enum end_cause)job->end) {
+    switch (end_of(job, cause, snapshot)) {
     case END_DEADLINE:
         return "deadline";
     case END_STALLED:
@@ -149,11 +158,12 @@ static const char *kind_of(const struct reporter_job *job, const struct crash_ca
     return cause->status >= 0 ? "exit" : "signal";
 }
 
-static enum report_kill kill_of(const struct reporter_job *job, const struct crash_cause *cause)
+static enum report_kill kill_of(const struct reporter_job *job, const struct crash_cause *cause,
+                                const struct snapshot *snapshot)
 {
     if (job->kind != REPORTER_DEATH || job->request == 0)
         return KILL_NOT_ITS_OWN;
-    switch ((enum end_cause)job->end) {
+    switch (end_of(job, cause, snapshot)) {
     case END_DEADLINE:
         return KILL_DEADLINE;
     case END_OOM:
@@ -273,7 +283,7 @@ void crash_cause_find(const struct reporter_job *job, const struct snapshot *sna
             take_signal(cause, snapshot);
     }
     cause->kind = kind_of(job, cause, snapshot, limit);
-    cause->kill = kill_of(job, cause);
+    cause->kill = kill_of(job, cause, snapshot);
     cause->phase = phase_of(job, cause, snapshot);
     describe(job, cause);
     explain_no_stack(job, cause);

@@ -272,10 +272,16 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
 
 /* --- reports --- */
 
+static bool runs_request(const struct row_view *row)
+{
+    return row->valid && row->claim != ROW_NO_CLAIM &&
+           (row->state == ROW_RUNNING || (row->state == ROW_WRITING && row->writing_from == ROW_RUNNING));
+}
+
 /* Not of those that left, nor of those that the master killed as the server stops. */
 static bool deserves_report(const struct seat *seat, const struct row_view *row, int status)
 {
-    bool deserted = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_MASTER_GONE;
+    bool deserted = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_MASTER_GONE && !runs_request(row);
     return !has_left(row, status) && !deserted && seat->master->state != MASTER_KILLING;
 }
 
@@ -291,12 +297,6 @@ static enum end_cause find_end(const struct seat *seat, const struct row_view *r
         oom_take(&seat->master->crashes->oom, clock_now()))
         return END_OOM;
     return END_OWN;
-}
-
-static bool runs_request(const struct row_view *row)
-{
-    return row->valid && row->claim != ROW_NO_CLAIM &&
-           (row->state == ROW_RUNNING || (row->state == ROW_WRITING && row->writing_from == ROW_RUNNING));
 }
 
 void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const struct row_view *row)
