@@ -18,8 +18,10 @@
 
 #define LABEL_SIZE 64
 #define CAUSE_SIZE sizeof(((struct death *)0)->cause)
-/* Looks at the rows and at the kernel's list before a connection counts as lost. */
-#define SWEEP_LOOKS 8
+/* Looks at the rows and at the kernel's list before a connection counts as lost, and the time between two, in
+ * s. */
+#define SWEEP_LOOKS 6
+#define SWEEP_TICK  0.001
 /* A msgid ends at the latest here in a body: array, type and msgid, each in its longest form. */
 #define MSGID_WITHIN (5 + 9 + 9)
 
@@ -144,26 +146,52 @@ static bool row_is_plausible(const struct master *master, const struct row_view 
 }
 
 /* Another worker has it, or its caller waits for what the master will say of one that died. */
-static bool is_accounted_for(const struct master *master, uint32_t slot, const struct seat *dead)
+static bool is_accounted_for(const struct master *master, uint32_t slot)
 {
     uint64_t claim = slots_claim(&master->slots, slot);
-    return other_row_claims(master, claim, dead) || crashes_holds(master, claim);
+    return other_row_claims(master, claim, NULL) || crashes_holds(master, claim);
 }
 
-/* The row does not tell which connection the worker held: one that is disarmed while no row claims it. Looked
- * at again and again, as another worker may have let go of a connection between the two looks, and claimed it
- * again. What remains is closed: its worker may have been in the middle of a response. */
-static void close_lost(struct master *master, const struct seat *dead)
+static void acquit(struct master *master)
 {
-    for (int look = 0; look < SWEEP_LOOKS; look++) {
-        slots_suspect(&master->slots, look == 0);
-        for (uint32_t slot = 0; slot < master->slots.count; slot++)
-            if (master->slots.slots[slot].suspect && is_accounted_for(master, slot, dead))
-                master->slots.slots[slot].suspect = false;
-    }
+    for (uint32_t slot = 0; slot < master->slots.count; slot++)
+        if (master->slots.slots[slot].suspect && is_accounted_for(master, slot))
+            master->slots.slots[slot].suspect = false;
+}
+
+/* One look at the rows and at the kernel's list. A connection that is served can escape a look: its worker
+ * may let go of it after the list was read and before its row is; so that it takes many, and apart in time.
+ * What remains is closed: its worker may have been in the middle of a response. */
+static void look_for_lost(struct master *master)
+{
+    acquit(master);
+    slots_suspect(&master->slots, master->sweep_looks == 0);
+    acquit(master);
+    if (++master->sweep_looks < SWEEP_LOOKS)
+        return;
     for (uint32_t slot = 0; slot < master->slots.count; slot++)
         if (master->slots.slots[slot].suspect)
             slots_close(&master->slots, slot);
+    master->sweep_looks = 0;
+    if (!master->sweep_again)
+        ev_timer_stop(master->loop, &master->sweep);
+    master->sweep_again = false;
+}
+
+static void on_sweep(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    look_for_lost(timer->data);
+}
+
+/* The row of a dead worker does not tell which connection it held: one that is disarmed while no row claims
+ * it. */
+static void close_lost(struct master *master)
+{
+    master->sweep_again = ev_is_active(&master->sweep);
+    if (!master->sweep_again)
+        ev_timer_again(master->loop, &master->sweep);
 }
 
 /* Whether it died of the end that its deadline brought, and not of a crash of its own meanwhile. */
@@ -193,7 +221,7 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
     if (!row_is_plausible(master, row)) {
         log_warn("worker %u: its row was overwritten: the connection that it held is closed",
                  seat->child.number);
-        close_lost(master, seat);
+        close_lost(master);
         return;
     }
     facts.tenant = slots_find(&master->slots, row->claim, &slot);
@@ -369,4 +397,6 @@ void deaths_init(struct master *master)
 {
     ev_timer_init(&master->doubt, on_doubt, 0.001, 0.001);
     master->doubt.data = master;
+    ev_timer_init(&master->sweep, on_sweep, SWEEP_TICK, SWEEP_TICK);
+    master->sweep.data = master;
 }

@@ -115,7 +115,10 @@ struct master {
     ev_signal children; /* SIGCHLD */
     ev_timer tick;      /* every 100 ms, every 10 ms while a call runs */
     ev_timer doubt;     /* every 1 ms while a slot is in doubt */
-    ev_timer resume;    /* accepting goes on after a pause for lack of descriptors */
+    ev_timer sweep;     /* while lost connections are looked for: deaths.c */
+    unsigned sweep_looks;
+    bool sweep_again; /* another row was lost meanwhile */
+    ev_timer resume;  /* accepting goes on after a pause for lack of descriptors */
 
     uint64_t past_calls; /* of workers that are gone */
     uint64_t accepted, refused;

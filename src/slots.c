@@ -130,6 +130,7 @@ void slots_close(struct slots *slots, uint32_t number)
     close(descriptor(number));
     end_doubt(slots, slot);
     slot->open = false;
+    slot->suspect = false;
     slot->generation = slot->generation >= UINT32_MAX - 1 ? 1 : slot->generation + 1;
     slots->open--;
     slots->free[slots->count - slots->open - 1] = number;
