@@ -78,7 +78,8 @@ def ask(sock: socket.socket, method: str, *params: Any, meta: Any = None) -> Any
 def test_example(name: str, directory: Path) -> None:
     steps = [block for block in HEX_BLOCKS if block.words[1] == name]
     assert steps[0].words[0] == "request"
-    with running_server(directory) as server, server.connect(admin="admin" in steps[0].words) as sock:
+    admin = "admin" in steps[0].words
+    with running_server(directory, "--crash-keep", "0") as server, server.connect(admin=admin) as sock:
         for block in steps:
             if block.words[0] == "request":
                 send_example(server, sock, block)
