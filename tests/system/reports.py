@@ -34,5 +34,11 @@ def wait_reports(server: Server, count: int = 1, suffix: str = "crash") -> list[
     return [read_report(path) for path in report_paths(directory, suffix)]
 
 
+def last_report(server: Server) -> dict[str, Any]:
+    """That of the last worker that died. Its caller may not have been told: nobody waits for it for long."""
+    ident = wait_until(lambda: server.status()["deaths"][0]["report"], 20.0, "the report of the last death")
+    return report_of(server, ident)
+
+
 def symbols_of(stack: Sequence[dict[str, Any]]) -> list[str]:
     return [frame["symbol"] for frame in stack if frame["symbol"]]
