@@ -169,6 +169,63 @@ def test_workers_cannot_write_to_the_table(start: StartServer) -> None:
     assert raw.call("echo", 1).result == 1
 
 
+def kill(server: Server, method: str, *params: Any) -> None:
+    """A call that kills a worker, and is in the book."""
+
+    def kills() -> int:
+        return sum(entry["kills"] for entry in entries(server))
+
+    before = kills()
+    assert server.raw().call(method, *params).reason == "ENGINE_CRASHED"
+    wait_until(lambda: kills() > before, what="one more kill in the book")
+
+
+def test_what_is_refused_does_not_run(start: StartServer) -> None:
+    """The engine counts its calls."""
+    server = start("fault", "--quarantine-after", "1", workers=1)
+    kill(server, "throw_uncaught", "x")
+    raw = server.raw()
+    before = raw.call("hooks").result
+    pids = server.workers()
+    for _ in range(20):
+        assert raw.call("throw_uncaught", "x").reason == "QUARANTINED"
+    assert raw.call("hooks").result == before | {"calls": before["calls"] + 1}
+    assert server.workers() == pids
+
+
+def test_every_worker_refuses(start: StartServer) -> None:
+    server = start_pool(start, workers=4)
+    for _ in range(2):
+        kill(server, "abort")
+    server.wait_full_strength()
+    raws = [server.raw() for _ in range(16)]
+    for raw in raws:
+        raw.ask("abort")
+    assert {raw.receive().reason for raw in raws} == {"QUARANTINED"}
+    assert server.status()["totals"]["worker_deaths"] == 2
+
+
+def test_a_new_generation_refuses(start: StartServer) -> None:
+    server = start_pool(start, workers=1)
+    server.expect_error("forkserver .* died")
+    for _ in range(2):
+        kill(server, "abort")
+    os.kill(server.forkserver(), signal.SIGKILL)
+    server.wait_log("generation 2")
+    pids = server.wait_full_strength()
+    os.kill(pids[0], signal.SIGKILL)
+    server.wait_replaced(pids)
+    assert server.raw().call("abort").reason == "QUARANTINED"
+
+
+@pytest.mark.parametrize("options", [["--crash-keep", "0"], ["--crash-params", "off"]])
+def test_what_is_kept_makes_no_difference(start: StartServer, options: list[str]) -> None:
+    server = start_pool(start, *options, workers=1)
+    for _ in range(2):
+        kill(server, "throw_uncaught", "x")
+    assert server.raw().call("throw_uncaught", "x").reason == "QUARANTINED"
+
+
 # ---- killed for lack of memory
 
 V1 = Path("/sys/fs/cgroup/memory")
