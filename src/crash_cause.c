@@ -217,7 +217,8 @@ static void describe(const struct reporter_job *job, struct crash_cause *cause)
     size_t size = sizeof(cause->text);
     describe_place(job, cause, place, sizeof(place));
     if (cause->status >= 0)
-        snprintf(how, sizeof(how), "exit(%d) called", cause->status);
+        snprintf(how, sizeof(how), cause->has_snapshot ? "exit(%d) called" : "exited with status %d",
+                 cause->status);
     else
         snprintf(how, sizeof(how), "%s", cause->signal_name);
     if (strcmp(cause->kind, "deadline") == 0)

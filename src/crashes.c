@@ -216,8 +216,8 @@ static void describe_plainly(struct crash *crash)
         return;
     char signal[32];
     if (WIFEXITED(crash->status))
-        snprintf(crash->cause, sizeof(crash->cause), "exit(%d) called in %s()", WEXITSTATUS(crash->status),
-                 crash->job.method);
+        snprintf(crash->cause, sizeof(crash->cause), "exited with status %d in %s()",
+                 WEXITSTATUS(crash->status), crash->job.method);
     else
         snprintf(crash->cause, sizeof(crash->cause), "%s in %s()",
                  deaths_signal_name(crash->status, signal, sizeof(signal)), crash->job.method);

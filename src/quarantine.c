@@ -169,14 +169,15 @@ bool quarantine_note(struct quarantine *book, const struct quarantine_kill *kill
         forget(book, record);
     expire(book, record, now);
     if (is_retry(record, kill))
-        return record->refused;
+        return false;
+    bool was = record->refused;
     record->hash = kill->hash;
     record->size = kill->size;
     snprintf(record->method, sizeof(record->method), "%s", kill->method);
     add_kill(record, kill, now);
     record->refused |= record->kills >= book->after;
     publish(book, record);
-    return record->refused;
+    return record->refused && !was;
 }
 
 void quarantine_expire(struct quarantine *book, uint64_t now)

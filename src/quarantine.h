@@ -84,7 +84,7 @@ struct quarantine_kill {
 
 /* The table is the caller's, all zeros but for the key, and must outlive the book. */
 void quarantine_init(struct quarantine *book, struct quarantine_table *table, unsigned after);
-/* Returns whether the request is refused from now on. */
+/* Returns whether the request is refused from now on, and was not before. */
 bool quarantine_note(struct quarantine *book, const struct quarantine_kill *kill, uint64_t now);
 /* Forgets kills that are older than QUARANTINE_PERIOD, and what they refused. */
 void quarantine_expire(struct quarantine *book, uint64_t now);

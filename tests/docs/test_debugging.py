@@ -1,4 +1,4 @@
-"""docs/debugging.md: the walk-through is run as it is written, and the table of a report's keys is complete."""
+"""docs/debugging.md: the walk-through is run as it is written, and the table of keys is complete."""
 
 from __future__ import annotations
 

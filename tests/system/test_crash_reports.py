@@ -1,4 +1,4 @@
-"""Every way to die leaves a report of it: cause, method, stack, the whole request; and a replay dies alike."""
+"""Every way to die leaves a report: cause, method, stack, the whole request; and a replay dies alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from conftest import MakeServer, StartServer
 from harness import Gate, Server, ServerEnded, run_cohab
 from processes import settled_descriptors, wait_until
-from reports import read_report, report_of, report_paths, symbols_of, wait_reports
+from reports import last_report, read_report, report_of, report_paths, symbols_of, wait_reports
 from wire import Raw, deadline_in, request
 
 
@@ -66,7 +66,11 @@ DEATHS = {
         "exit_with_destructor_crash", [], "signal", "SIGSEGV", "SEGV_MAPERR", "fault::Destroyed::~Destroyed"
     ),
     "_exit": Death(
-        "quick_exit_status", [3], "exit", text="exit(3) called", no_stack="_exit(3), which runs no handler"
+        "quick_exit_status",
+        [3],
+        "exit",
+        text="exited with status 3 in",
+        no_stack="_exit(3), which runs no handler",
     ),
     "SIGKILL": Death("raise", [9], "signal", "SIGKILL", no_stack="SIGKILL, which runs no handler"),
     "a signal without a handler": Death(
@@ -142,7 +146,7 @@ def test_report(start: StartServer, name: str) -> None:
     pid = server.workers()[0]
     error, sent = ask(server, death)
     assert (error["code"], error["reason"]) == ("INTERNAL", "ENGINE_CRASHED")
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     cause = report["cause"]
     assert cause["kind"] == death.kind
     assert (cause["signal"], cause["code"]) == (death.signal, death.code)
@@ -173,7 +177,9 @@ def check_surroundings(server: Server, report: dict[str, Any], pid: int) -> None
 def check_error(error: dict[str, Any], report: dict[str, Any], death: Death) -> None:
     """What the caller is told is what the report says."""
     assert report["cause"]["text"] in error["message"]
-    assert f"(report {report['id']})" in error["message"]
+    if "report" in error["details"]:  # else it took longer than 0.1 s
+        assert f"(report {report['id']})" in error["message"]
+        assert error["details"]["report"] == report["id"]
     assert error["details"].get("signal") == death.signal
     if death.frame is None:
         assert "frames" not in error["details"]
@@ -199,8 +205,8 @@ def check_files(directory: Path) -> None:
 def test_replay_dies_alike(start: StartServer, name: str) -> None:
     death = DEATHS[name]
     server = start("fault", *death.options, workers=1)
-    error, _ = ask(server, death)
-    ident = error["details"]["report"]
+    ask(server, death)
+    ident = last_report(server)["id"]
     report_of(server, ident)
     server.stop()
     result = run_cohab("crash", "replay", ident, "--crash-dir", str(server.crash_directory), "--json")
@@ -223,7 +229,7 @@ def test_killed_from_outside(start: StartServer, gate: Gate) -> None:
     os.kill(pid, signal.SIGKILL)
     error = raw.receive().error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["cause"]["text"] == "SIGKILL in block()"
     assert report["request"]["frame"].endswith(b"held")
     assert report["worker"]["pid"] == pid
@@ -238,7 +244,7 @@ def test_a_fault_signal_from_outside(start: StartServer, gate: Gate) -> None:
     os.kill(gate.pid_of("held"), signal.SIGSEGV)
     error = raw.receive().error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["cause"]["sender"] == {"pid": os.getpid(), "uid": os.getuid()}
     assert (report["cause"]["code"], report["cause"]["own"]) == ("SI_USER", False)
     assert f"sent by pid {os.getpid()}" in report["cause"]["text"]
@@ -260,7 +266,7 @@ def test_deadline(start: StartServer, method: str, params: list[Any], frame: str
     error = raw.call(method, *params, meta=deadline_in(0.1)).error
     assert error is not None
     assert (error["code"], error["reason"]) == ("DEADLINE_EXCEEDED", "DEADLINE")
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert (report["cause"]["kind"], report["phase"]) == ("deadline", "call")
     assert report["cause"]["text"] == f"ended: {method}() ran past its deadline"
     assert report["request"]["method"] == method
@@ -269,7 +275,7 @@ def test_deadline(start: StartServer, method: str, params: list[Any], frame: str
     else:
         assert frame in symbols_of(report["stack"])
         assert any(frame in line for line in error["details"].get("frames", [frame]))
-    assert error["details"]["report"] in error["message"]
+    assert error["details"].get("report", "") in error["message"]
     assert raw.call("echo", 1).result == 1
 
 
@@ -277,7 +283,7 @@ def test_replay_of_a_deadline(start: StartServer) -> None:
     server = start("fault", workers=1)
     error = server.raw().call("spin_forever", meta=deadline_in(0.1)).error
     assert error is not None
-    ident = error["details"]["report"]
+    ident = last_report(server)["id"]
     result = server.cli(
         "crash", "replay", ident, "--crash-dir", str(server.crash_directory), "--timeout", "0.2", "--json"
     )
@@ -311,7 +317,7 @@ def test_while_the_response_is_written(start: StartServer) -> None:
         (["start-exit"], "start", "exit", "exit(3) called in start()", "exit"),
     ],
 )
-def test_before_it_serves(
+def test_before_it_serves(  # noqa: PLR0917 - its cases
     make_server: MakeServer, args: list[str], phase: str, kind: str, text: str, frame: str
 ) -> None:
     server = make_server()
@@ -373,7 +379,7 @@ def test_a_handler_that_passes_it_on(start: StartServer) -> None:
     assert raw.call("own_handler", int(signal.SIGSEGV), "chain").ok
     error = raw.call("crash").error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["cause"]["text"] == "SIGSEGV in crash()"
     assert "do_crash" in symbols_of(report["stack"])
 
@@ -384,7 +390,7 @@ def test_a_handler_that_keeps_it(start: StartServer) -> None:
     assert raw.call("own_handler", int(signal.SIGSEGV), "die").ok
     error = raw.call("crash").error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["cause"]["text"] == "SIGSEGV in crash()"
     assert "the engine has one of its own" in report["no_stack"]
 
@@ -408,7 +414,7 @@ def test_last_lines_of_the_engine(start: StartServer) -> None:
     error = raw.call("crash").error
     assert error is not None
     server.wait_log("worker 1: second")
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["stderr"] == "first\nsecond  [31m\nprinted\n"
     assert error["details"]["stderr"].startswith("first\nsecond")
     assert {"worker 1: first", "worker 1: printed"} <= set(server.log_lines("info"))
@@ -424,7 +430,7 @@ def test_an_engine_that_prints_without_end(start: StartServer) -> None:
     assert raw.call("stderr", line, 20000).ok
     error = raw.call("crash").error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert 16000 <= len(report["stderr"]) <= 16384
 
 
@@ -435,7 +441,7 @@ def test_params_off(start: StartServer) -> None:
     server = start("fault", "--crash-params", "off", workers=1)
     error = server.raw().call("throw_uncaught", "secret").error
     assert error is not None
-    report = report_of(server, error["details"]["report"])
+    report = last_report(server)
     assert report["request"]["frame"] is None
     assert report["request"]["size"] > 0
     result = server.cli("crash", "replay", report["id"], "--crash-dir", str(server.crash_directory))
@@ -443,14 +449,15 @@ def test_params_off(start: StartServer) -> None:
     assert "--crash-params" in result.stderr
 
 
-def crash_times(server: Server, count: int) -> list[str]:
-    """The ids of that many crashes, oldest first."""
+def crash_times(server: Server, count: int, *, written: bool = True) -> list[str]:
+    """The ids of that many crashes, oldest first; empty where no report was written."""
     raw = server.raw()
     idents = []
     for _ in range(count):
         error = raw.call("crash").error
         assert error is not None
-        idents.append(error["details"].get("report", ""))
+        assert written or "report" not in error["details"]
+        idents.append(last_report(server)["id"] if written else "")
     return idents
 
 
@@ -463,7 +470,7 @@ def test_keep(start: StartServer) -> None:
 
 def test_keep_none(start: StartServer) -> None:
     server = start("fault", "--crash-keep", "0", workers=1)
-    assert crash_times(server, 2) == ["", ""]
+    crash_times(server, 2, written=False)
     assert server.status()["crashes"] == {"directory": None, "written": 0, "lost": 0}
     assert not server.crash_directory.exists()
 
@@ -491,8 +498,8 @@ def test_a_directory_that_cannot_be_written_to(start: StartServer, directory: Pa
     server.wait_log(f"cannot write a crash report to {place}: No such file or directory")
     assert server.status()["crashes"]["lost"] == 1
     place.mkdir()
-    (ident,) = crash_times(server, 1)
-    assert (place / f"{ident}.crash").exists()
+    assert server.raw().call("crash").reason == "ENGINE_CRASHED"
+    wait_until(lambda: report_paths(place), what="a report")
 
 
 def test_a_full_disk(start: StartServer) -> None:
@@ -501,8 +508,7 @@ def test_a_full_disk(start: StartServer) -> None:
     reporter = server.children_titled("cohab: reporter")[0]
     server.expect_error("cannot write crash report")
     resource.prlimit(reporter, resource.RLIMIT_FSIZE, (1000, 1 << 30))
-    (ident,) = crash_times(server, 1)
-    assert ident == ""
+    assert server.raw().call("crash").reason == "ENGINE_CRASHED"
     server.wait_log("cannot write crash report .*: File too large")
     assert list(server.crash_directory.iterdir()) == []
     resource.prlimit(reporter, resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))

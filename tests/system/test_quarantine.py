@@ -14,6 +14,7 @@ import pytest
 from conftest import StartServer
 from harness import Gate, Server
 from processes import wait_until
+from reports import last_report
 from wire import deadline_in
 
 
@@ -52,7 +53,7 @@ def test_refused_after_two(start: StartServer, method: str, params: list[Any], o
         error = raw.call(method, *params).error
         assert error is not None
         assert error["reason"] == "ENGINE_CRASHED"
-        idents.append(error["details"]["report"])
+        idents.append(last_report(server)["id"])
     deaths = server.status()["totals"]["worker_deaths"]
     for connection in (raw, server.raw()):
         error = connection.call(method, *params).error

@@ -112,7 +112,7 @@ static void test_without_a_snapshot(void **state)
     expect("signal", "SIGUSR1 in f()", KILL_NOT_ITS_OWN);
     job.status = EXITED(3);
     find();
-    expect("exit", "exit(3) called in f()", KILL_OWN);
+    expect("exit", "exited with status 3 in f()", KILL_OWN);
     assert_non_null(strstr(cause.no_stack, "_exit(3)"));
 }
 

@@ -168,7 +168,8 @@ static void test_it_is_bounded(void **state)
     }
     assert_true(is_refused("kept", NULL));
     snprintf(params, sizeof(params), "%u", 3 * QUARANTINE_ENTRIES - 1);
-    assert_true(note(params, "r", NOW + HOUR / 2)); /* the newest was kept */
+    assert_true(note(params, "r", NOW + HOUR / 2));  /* the newest was kept */
+    assert_false(note(params, "r", NOW + HOUR / 2)); /* and is refused already */
     for (unsigned i = 0; i < 2 * QUARANTINE_ENTRIES; i++) {
         snprintf(params, sizeof(params), "x%u", i);
         note(params, "r", NOW + HOUR / 2 + i), note(params, "r", NOW + HOUR / 2 + i);
