@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The environment's word, if it is an absolute path: others are to be ignored (XDG base directories). */
@@ -37,4 +38,17 @@ int crash_dir_default(char *path, size_t size)
         return join(path, size, directory, strlen(directory), "/.local/state/cohab/crash");
     errno = ENOENT;
     return -1;
+}
+
+int crash_dir_make(const char *path)
+{
+    char part[4096];
+    snprintf(part, sizeof(part), "%s", path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return -1;
+        *slash = '/';
+    }
+    return mkdir(part, 0700) < 0 && errno != EEXIST ? -1 : 0;
 }

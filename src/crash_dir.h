@@ -8,4 +8,7 @@
  * ENAMETOOLONG. */
 int crash_dir_default(char *path, size_t size);
 
+/* Makes it, mode 0700, and what is above it. It may be there already. -1 with errno. */
+int crash_dir_make(const char *path);
+
 #endif

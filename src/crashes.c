@@ -6,32 +6,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "crash_answer.h"
 #include "crash_dir.h"
 #include "deaths.h"
 #include "envelope.h"
 #include "ipc.h"
 #include "log.h"
+#include "shared.h"
 
 /* Jobs that the reporter has not taken yet; each holds a descriptor. */
 #define UNSENT_MAX 64
 /* And those that it has taken: what holds a caller is answered in time all the same. */
 #define UNDER_WAY_MAX 1024
 /* A caller waits so long for symbols: then it gets what is known. */
-#define HOLD_TIME   (CLOCK_NS_PER_S / 10)
-#define HOLD_TICK   0.005
-#define WAIT_TIME   (2 * CLOCK_NS_PER_S)
-#define WARM_AFTER  (CLOCK_NS_PER_S / 10)
-#define FRAMES_MAX  16
-#define STDERR_TOLD 1024
+#define HOLD_TIME  (CLOCK_NS_PER_S / 10)
+#define HOLD_TICK  0.005
+#define WAIT_TIME  (2 * CLOCK_NS_PER_S)
+#define WARM_AFTER (CLOCK_NS_PER_S / 10)
 
 struct crash {
     struct crash *next;
@@ -45,7 +43,6 @@ struct crash {
     bool held;
     uint64_t claim;
     struct recovery_plan plan;
-    int status;
     /* What the first reply said. */
     char id[REPORT_ID_SIZE], cause[REPORTER_TEXT_SIZE], top[REPORTER_TEXT_SIZE];
     crash_listener *listener;
@@ -119,56 +116,6 @@ struct reporter_job *crashes_job(struct crash *crash)
 
 /* --- the caller's answer --- */
 
-/* What the caller is told, put together. */
-struct words {
-    char message[ENVELOPE_MESSAGE_MAX];
-    char signal[32];
-    char stderr_tail[STDERR_TOLD + 1];
-    const char *frames[FRAMES_MAX];
-};
-
-static void describe(const struct crash *crash, const char *cause, const char *top, const char *id,
-                     struct words *words)
-{
-    char report[REPORT_ID_SIZE + 16] = "";
-    if (*id)
-        snprintf(report, sizeof(report), " (report %s)", id);
-    if (crash->plan.answer == RECOVERY_DEADLINE)
-        snprintf(words->message, sizeof(words->message), "the deadline passed and %s() was ended%s%s%s",
-                 crash->job.method, *top ? ": " : "", top, report);
-    else
-        snprintf(words->message, sizeof(words->message), "%s%s%s%s", cause, *top ? ": " : "", top, report);
-}
-
-/* The last lines, from a line's beginning on. */
-static void take_stderr(const struct crash *crash, char *text)
-{
-    size_t size = crash->job.stderr_size;
-    const char *from = crash->job.stderr_tail;
-    if (size > STDERR_TOLD) {
-        from += size - STDERR_TOLD;
-        const char *line = memchr(from, '\n', STDERR_TOLD);
-        if (line && line + 1 < crash->job.stderr_tail + size)
-            from = line + 1;
-        size = (size_t)(crash->job.stderr_tail + size - from);
-    }
-    memcpy(text, from, size);
-    text[size] = '\0';
-    for (size_t i = 0; i < size; i++)
-        if (text[i] == '\0')
-            text[i] = ' ';
-}
-
-static size_t list_frames(const struct reporter_reply *reply, const char **frames)
-{
-    size_t count = 0;
-    for (uint32_t at = 0; reply && count < reply->frames && count < FRAMES_MAX && at < reply->data_size;) {
-        frames[count++] = reply->data + at;
-        at += (uint32_t)strlen(reply->data + at) + 1;
-    }
-    return count;
-}
-
 static void carry_out(struct master *master, uint32_t slot, enum recovery_action action)
 {
     if (action == RECOVERY_REARM)
@@ -181,7 +128,6 @@ static void carry_out(struct master *master, uint32_t slot, enum recovery_action
 static void answer(struct crash *crash, const struct reporter_reply *reply)
 {
     struct master *master = crash->crashes->master;
-    static struct words words;
     static unsigned char frame[ENVELOPE_ERROR_MAX];
     uint32_t slot;
     crash->held = false;
@@ -189,22 +135,14 @@ static void answer(struct crash *crash, const struct reporter_reply *reply)
         ev_timer_stop(master->loop, &crash->crashes->due);
     if (!slots_find(&master->slots, crash->claim, &slot))
         return;
-    const char *id = reply ? reply->id : crash->id;
-    describe(crash, reply ? reply->cause : crash->cause, reply ? reply->top : crash->top, id, &words);
-    take_stderr(crash, words.stderr_tail);
-    bool deadline = crash->plan.answer == RECOVERY_DEADLINE;
-    struct envelope_error error = {.code = deadline ? "DEADLINE_EXCEEDED" : "INTERNAL",
-                                   .reason = deadline ? "DEADLINE" : "ENGINE_CRASHED",
-                                   .message = words.message,
-                                   .executed = true,
-                                   .retry = crash->job.idempotent != 0,
-                                   .report = *id ? id : NULL,
-                                   .stderr_tail = words.stderr_tail[0] ? words.stderr_tail : NULL,
-                                   .frames = words.frames};
-    error.frame_count = list_frames(reply, words.frames);
-    if (!deadline && WIFSIGNALED(crash->status))
-        error.signal = deaths_signal_name(crash->status, words.signal, sizeof(words.signal));
-    size_t size = envelope_write_error(frame, true, crash->plan.msgid, &error);
+    const struct crash_answer facts = {.job = &crash->job,
+                                       .reply = reply,
+                                       .id = reply ? reply->id : crash->id,
+                                       .cause = reply ? reply->cause : crash->cause,
+                                       .top = reply ? reply->top : crash->top,
+                                       .msgid = crash->plan.msgid,
+                                       .deadline = crash->plan.answer == RECOVERY_DEADLINE};
+    size_t size = crash_answer_write(frame, &facts);
     if (slots_send(&master->slots, slot, frame, size) == 0)
         carry_out(master, slot, crash->plan.action);
 }
@@ -215,21 +153,20 @@ static void describe_plainly(struct crash *crash)
     if (crash->cause[0])
         return;
     char signal[32];
-    if (WIFEXITED(crash->status))
+    if (WIFEXITED(crash->job.status))
         snprintf(crash->cause, sizeof(crash->cause), "exited with status %d in %s()",
-                 WEXITSTATUS(crash->status), crash->job.method);
+                 WEXITSTATUS(crash->job.status), crash->job.method);
     else
         snprintf(crash->cause, sizeof(crash->cause), "%s in %s()",
-                 deaths_signal_name(crash->status, signal, sizeof(signal)), crash->job.method);
+                 deaths_signal_name(crash->job.status, signal, sizeof(signal)), crash->job.method);
 }
 
-void crashes_hold(struct crash *crash, uint64_t claim, const struct recovery_plan *plan, int status)
+void crashes_hold(struct crash *crash, uint64_t claim, const struct recovery_plan *plan)
 {
     struct crashes *crashes = crash->crashes;
     crash->held = true;
     crash->claim = claim;
     crash->plan = *plan;
-    crash->status = status;
     describe_plainly(crash);
     crashes->held++;
     if (!ev_is_active(&crashes->due))
@@ -630,19 +567,6 @@ void crashes_end(struct master *master)
 
 /* --- set-up --- */
 
-static int make_directories(const char *path)
-{
-    char part[4096];
-    snprintf(part, sizeof(part), "%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -1;
-        *slash = '/';
-    }
-    return mkdir(part, 0700) < 0 && errno != EEXIST ? -1 : 0;
-}
-
 /* One that was given has been checked (options_check_directories()). */
 static void settle_directory(struct crashes *crashes, const struct options *options)
 {
@@ -653,7 +577,7 @@ static void settle_directory(struct crashes *crashes, const struct options *opti
         snprintf(directory, sizeof(crashes->directory), "%s", options->crash_dir);
         return;
     }
-    if (crash_dir_default(directory, sizeof(crashes->directory)) == 0 && make_directories(directory) == 0 &&
+    if (crash_dir_default(directory, sizeof(crashes->directory)) == 0 && crash_dir_make(directory) == 0 &&
         access(directory, W_OK | X_OK) == 0)
         return;
     log_warn("no crash reports: cannot use %s: %m; see --crash-dir",
@@ -661,16 +585,10 @@ static void settle_directory(struct crashes *crashes, const struct options *opti
     directory[0] = '\0';
 }
 
-/* Workers may read what the master writes: the seal forbids every later mapping that could write. */
 static struct quarantine_table *make_table(int *memfd)
 {
-    size_t size = sizeof(struct quarantine_table);
-    *memfd = memfd_create("cohab-quarantine", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (*memfd < 0 || ftruncate(*memfd, (off_t)size) < 0)
-        fatal("cannot make the quarantine table: %m");
-    struct quarantine_table *table = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);
-    if (table == MAP_FAILED ||
-        fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+    struct quarantine_table *table = shared_publish("cohab-quarantine", sizeof(*table), memfd);
+    if (!table)
         fatal("cannot make the quarantine table: %m");
     if (getrandom(table->key, sizeof(table->key), GRND_INSECURE) != sizeof(table->key))
         table->key[0] = clock_now();

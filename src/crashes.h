@@ -50,7 +50,7 @@ struct reporter_job *crashes_job(struct crash *crash);
  * NULL where it could not be sent; else it stays valid until control returns to the loop. */
 struct crash *crashes_send(struct crash *crash, int memory, const struct output *output);
 /* Has the caller of the request wait for the reporter's word; then the plan is carried out. */
-void crashes_hold(struct crash *crash, uint64_t claim, const struct recovery_plan *plan, int status);
+void crashes_hold(struct crash *crash, uint64_t claim, const struct recovery_plan *plan);
 /* For a job that is no report. */
 void crashes_listen(struct crash *crash, crash_listener *listener, void *context);
 void crashes_forget_listener(struct master *master, const void *context);

@@ -232,7 +232,7 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
     log_debug("worker %u was %s: slot %u, action %d, answer %d", seat->child.number,
               row_state_name(row->state), slot, (int)plan.action, (int)plan.answer);
     if (crash && is_about_the_engine(&plan)) {
-        crashes_hold(crash, row->claim, &plan, status);
+        crashes_hold(crash, row->claim, &plan);
         return;
     }
     answer_for(seat, row, &plan, slot, status);

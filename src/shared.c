@@ -36,3 +36,15 @@ void *shared_map(int memfd, size_t size, int resident)
         (void)mlock(memory, size); /* RLIMIT_MEMLOCK may forbid it; without swap it makes no difference */
     return memory;
 }
+
+void *shared_publish(const char *name, size_t size, int *memfd)
+{
+    *memfd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (*memfd < 0 || ftruncate(*memfd, (off_t)size) < 0)
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);
+    if (memory == MAP_FAILED ||
+        fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+        return NULL;
+    return memory;
+}

@@ -11,4 +11,8 @@ int shared_create(const char *name, size_t size);
  * allow it, locked if `resident`. NULL with errno. */
 void *shared_map(int memfd, size_t size, int resident);
 
+/* A memfd of that many zero bytes that the caller alone can write to: it is sealed against every later
+ * mapping that could. Returns the caller's mapping, NULL with errno. */
+void *shared_publish(const char *name, size_t size, int *memfd);
+
 #endif
