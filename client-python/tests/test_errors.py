@@ -84,7 +84,7 @@ def test_crash_text_shows_signal_report_frames_and_last_words() -> None:
             "executed": True,
             "details": {
                 "signal": "SIGSEGV",
-                "report": 17,
+                "report": "17",
                 "frames": ["suggest at spell.cc:12", "main"],
                 "stderr": "oh no\n",
             },
@@ -106,34 +106,48 @@ def test_crash_text_shows_signal_report_frames_and_last_words() -> None:
 
 def test_crash_reads_as_the_server_says_it() -> None:
     message = "SIGSEGV in suggest(): libspell.so!Affix::lookup+0x4f (report 20261122-101502-3)"
-    details = {"signal": "SIGSEGV", "report": "20261122-101502-3", "frames": ["libspell.so!f+0x1", 7]}
+    details = {"signal": "SIGSEGV", "report": "20261122-101502-3", "frames": ["libspell.so!f+0x1"]}
     error = error_from_map(
         {"code": "INTERNAL", "reason": "ENGINE_CRASHED", "message": message, "details": details}, "suggest"
     )
     assert isinstance(error, cohab.EngineCrashed)
     assert str(error).splitlines()[0] == message
     assert (error.signal, error.report) == ("SIGSEGV", "20261122-101502-3")
-    assert error.frames == ("libspell.so!f+0x1", "7")
+    assert error.frames == ("libspell.so!f+0x1",)
     assert error.stderr == ""
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_deadline_tells_what_was_running() -> None:
-    details = {"report": "20261122-101502-3", "frames": ["libspell.so!spin+0x1"]}
+    details = {"report": "20261122-101502-3", "frames": ["libspell.so!spin+0x1"], "stderr": "round 7\n"}
     error = error_from_map(
         {"code": "DEADLINE_EXCEEDED", "reason": "DEADLINE", "message": "too late", "details": details}, "spin"
     )
     assert isinstance(error, cohab.DeadlineExceeded)
-    assert error.report == "20261122-101502-3"
+    assert (error.report, error.signal, error.stderr) == ("20261122-101502-3", None, "round 7\n")
     assert str(error).splitlines() == [
         "too late (report 20261122-101502-3)",
         "  native stack, innermost first:",
         "    libspell.so!spin+0x1",
+        "  the engine's last words:",
+        "    round 7",
     ]
     assert str(cohab.DeadlineExceeded("too late", reason="DEADLINE")) == "too late [DEADLINE]"
 
 
-@pytest.mark.parametrize(("given", "expected"), [(["a", 3], ("a", "3")), ("a", ()), (None, ()), ({}, ())])
+@pytest.mark.parametrize("reason", ["ENGINE_CRASHED", "DEADLINE"])
+@pytest.mark.parametrize("wrong", [17, None, b"bytes", {"a": 1}, [3, None, [b"x"]]])
+def test_details_of_other_types_are_none(reason: str, wrong: Any) -> None:
+    code = "INTERNAL" if reason == "ENGINE_CRASHED" else "DEADLINE_EXCEEDED"
+    details = dict.fromkeys(("signal", "report", "frames", "stderr"), wrong)
+    error = error_from_map({"code": code, "reason": reason, "message": "m", "details": details}, "suggest")
+    assert isinstance(error, (cohab.EngineCrashed, cohab.DeadlineExceeded))
+    assert (error.signal, error.report, error.frames, error.stderr) == (None, None, (), "")
+    assert str(error) == f"suggest: m [{reason}]"
+    assert error.details == details
+
+
+@pytest.mark.parametrize(("given", "expected"), [(["a", 3], ("a",)), ("a", ()), (None, ()), ({}, ())])
 def test_quarantine_names_its_reports(given: Any, expected: tuple[str, ...]) -> None:
     error = error_from_map(
         {"code": "FAILED_PRECONDITION", "reason": "QUARANTINED", "details": {"reports": given}}, "suggest"

@@ -6,13 +6,13 @@ engine may have seen the request and whether sending it again is safe.
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
-def _texts(values: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(value if isinstance(value, str) else reprlib.repr(value) for value in values)
+def _texts(value: object) -> tuple[str, ...]:
+    """The strings in what should be an array of them; details are not checked on their way."""
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, (list, tuple)) else ()
 
 
 class Error(Exception):
@@ -72,7 +72,16 @@ class MethodNotFound(Error, LookupError):
 
 
 class _Reported(Error):
-    """What there may be a report of, in the server's ``--crash-dir``: `cohab crash show ID` shows it."""
+    """What there may be a report of, in the server's ``--crash-dir``: `cohab crash show ID` shows it.
+
+    `str()` is made to be read: what happened, where, and in which report all of it stands; then the native
+    stack, and what the engine wrote last.
+    """
+
+    @property
+    def signal(self) -> str | None:
+        """Name of the signal that killed the worker, such as ``"SIGSEGV"``; None if it was none."""
+        return self._text_of("signal")
 
     @property
     def report(self) -> str | None:
@@ -82,12 +91,16 @@ class _Reported(Error):
     @property
     def frames(self) -> tuple[str, ...]:
         """The native stack, innermost first, as far as it is known."""
-        frames = self.details.get("frames")
-        return _texts(frames) if isinstance(frames, (list, tuple)) else ()
+        return _texts(self.details.get("frames"))
+
+    @property
+    def stderr(self) -> str:
+        """The last lines that the engine wrote to its standard error; empty if there are none."""
+        return self._text_of("stderr") or ""
 
     def _text_of(self, name: str) -> str | None:
         value = self.details.get(name)
-        return value if value is None or isinstance(value, str) else reprlib.repr(value)
+        return value if isinstance(value, str) else None
 
     def _headline(self) -> str:
         """With the report's id, and without the reason where that is there: it says more."""
@@ -95,9 +108,17 @@ class _Reported(Error):
             return super().__str__()
         return self.message if self.report in self.message else f"{self.message} (report {self.report})"
 
-    def _stack_lines(self) -> list[str]:
-        frames = self.frames
-        return ["  native stack, innermost first:", *(f"    {frame}" for frame in frames)] if frames else []
+    def __str__(self) -> str:
+        lines = [self._headline()]
+        if self.signal is not None and self.signal not in self.message:
+            lines.append(f"  signal: {self.signal}")
+        if self.frames:
+            lines.append("  native stack, innermost first:")
+            lines.extend(f"    {frame}" for frame in self.frames)
+        if self.stderr:
+            lines.append("  the engine's last words:")
+            lines.extend(f"    {line}" for line in self.stderr.splitlines())
+        return "\n".join(lines)
 
 
 class DeadlineExceeded(_Reported, TimeoutError):
@@ -107,9 +128,6 @@ class DeadlineExceeded(_Reported, TimeoutError):
     """
 
     default_code = "DEADLINE_EXCEEDED"
-
-    def __str__(self) -> str:
-        return "\n".join([self._headline(), *self._stack_lines()])
 
 
 class Cancelled(Error):
@@ -148,8 +166,7 @@ class Quarantined(Error):
     @property
     def reports(self) -> tuple[str, ...]:
         """Ids of the reports of what such requests have done."""
-        reports = self.details.get("reports")
-        return _texts(reports) if isinstance(reports, (list, tuple)) else ()
+        return _texts(self.details.get("reports"))
 
 
 class EngineError(Error):
@@ -159,33 +176,9 @@ class EngineError(Error):
 
 
 class EngineCrashed(_Reported):
-    """The worker died while it ran this request. Other requests are not affected.
-
-    `str()` is made to be read: what happened, where, and in which crash report all of it stands; then the
-    native stack, and what the engine wrote last.
-    """
+    """The worker died while it ran this request. Other requests are not affected."""
 
     default_code = "INTERNAL"
-
-    @property
-    def signal(self) -> str | None:
-        """Name of the signal that killed the worker, such as ``"SIGSEGV"``; None if it was none."""
-        return self._text_of("signal")
-
-    @property
-    def stderr(self) -> str:
-        """The last lines that the engine wrote to its standard error; empty if there are none."""
-        return self._text_of("stderr") or ""
-
-    def __str__(self) -> str:
-        lines = [self._headline()]
-        if self.signal is not None and self.signal not in self.message:
-            lines.append(f"  signal: {self.signal}")
-        lines += self._stack_lines()
-        if self.stderr:
-            lines.append("  the engine's last words:")
-            lines.extend(f"    {line}" for line in self.stderr.splitlines())
-        return "\n".join(lines)
 
 
 class ProtocolError(Error):
