@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
+import gc
+import weakref
+from collections.abc import Iterator
+from time import monotonic_ns, sleep
 from typing import Any
 
 import pytest
@@ -48,6 +51,15 @@ def test_the_second_crash_is_raised(start_server: StartServer, connect: Connect)
     assert len(script.requests) == 2
     assert isinstance(info.value.__cause__, cohab.EngineCrashed)
     assert info.value.method == "check"
+    assert info.value.__cause__.__cause__ is None
+
+
+def test_all_crashes_are_chained(start_server: StartServer, connect: Connect) -> None:
+    start_server(Script(CRASHED, CRASHED, CRASHED))
+    with pytest.raises(cohab.EngineCrashed) as info:
+        connect().call("check", retries=2)
+    assert info.value.__cause__ is not None
+    assert isinstance(info.value.__cause__.__cause__, cohab.EngineCrashed)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +118,127 @@ def test_no_time_left(start_server: StartServer, connect: Connect) -> None:
 def test_bad_number(retries: Any) -> None:
     with pytest.raises(cohab.InvalidArgument, match="retries"):
         cohab.connect("/nowhere", retries=retries)
+
+
+def test_map_retries(start_server: StartServer, connect: Connect) -> None:
+    start_server(Script(CRASHED))
+    assert list(connect().map("check", [1], concurrency=1)) == [2]
+
+
+def test_map_is_told_not_to(start_server: StartServer, connect: Connect) -> None:
+    start_server(Script(CRASHED))
+    with pytest.raises(cohab.EngineCrashed):
+        list(connect().map("check", [1], concurrency=1, retries=0))
+
+
+# ---- which error is raised
+
+
+def crash_and_close(connection: ServerConnection) -> None:
+    connection.send_frame([1, connection.expect_request().msgid, CRASHED, None])
+    connection.expect_request()
+
+
+def lose_and_close(connection: ServerConnection) -> None:
+    connection.send_frame([1, connection.expect_request().msgid, LOST, None])
+    connection.expect_request()
+
+
+def test_a_lost_connection_does_not_hide_the_crash(start_server: StartServer, connect: Connect) -> None:
+    start_server(crash_and_close)
+    with pytest.raises(cohab.EngineCrashed) as info:
+        connect().call("check")
+    assert info.value.executed
+    assert info.value.__cause__ is None
+    assert isinstance(info.value.__context__, cohab.Unavailable)
+    assert info.value.__context__.reason == "CONNECTION_LOST"
+
+
+def test_what_may_have_been_executed_after_all_is_said(start_server: StartServer, connect: Connect) -> None:
+    """The first try was not executed, and is safe to repeat; the second may have been."""
+    start_server(lose_and_close)
+    with pytest.raises(cohab.Unavailable) as info:
+        connect().call("check")
+    assert (info.value.reason, info.value.executed, info.value.retry) == ("CONNECTION_LOST", True, False)
+    assert isinstance(info.value.__cause__, cohab.Unavailable)
+    assert info.value.__cause__.reason == "WORKER_LOST"
+
+
+def test_no_time_for_the_second_try_does_not_hide_the_crash(
+    start_server: StartServer, connect: Connect
+) -> None:
+    late = error_map("DEADLINE_EXCEEDED", "QUEUE_TIMEOUT", retry=True)
+    start_server(Script(CRASHED, late))
+    with pytest.raises(cohab.EngineCrashed) as info:
+        connect().call("check")
+    assert isinstance(info.value.__context__, cohab.DeadlineExceeded)
+
+
+def test_nobody_reads_the_second_try(start_server: StartServer, connect: Connect) -> None:
+    """It is given up at the call's own deadline, which the first try has used a part of."""
+
+    def script(connection: ServerConnection) -> None:
+        request = connection.expect_request()
+        sleep(0.1)
+        connection.send_frame([1, request.msgid, CRASHED, None])
+        while monotonic_ns() < request.meta["deadline"] + 50_000_000:
+            sleep(0.01)
+
+    start_server(script)
+    begin = monotonic_ns()
+    with pytest.raises(cohab.EngineCrashed):
+        connect().call("check", timeout=0.3)
+    assert 0.3e9 <= monotonic_ns() - begin < 0.8e9
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (error_map("FAILED_PRECONDITION", "QUARANTINED", details={"reports": ["a"]}), cohab.Quarantined),
+        (error_map("INVALID_ARGUMENT", "BAD_ARGUMENT"), cohab.InvalidArgument),
+        (error_map("DEADLINE_EXCEEDED", "DEADLINE", executed=True), cohab.DeadlineExceeded),
+        (error_map("UNAVAILABLE", "WORD_OF_THE_ENGINE", executed=True), cohab.Unavailable),
+    ],
+)
+def test_the_second_answer_is_raised(
+    start_server: StartServer, connect: Connect, second: dict[str, Any], expected: type[cohab.Error]
+) -> None:
+    start_server(Script(CRASHED, second))
+    with pytest.raises(expected) as info:
+        connect().call("check")
+    assert info.value.executed  # by the first try, if not by the second
+    assert isinstance(info.value.__cause__, cohab.EngineCrashed)
+
+
+@pytest.mark.parametrize("reason", [["ENGINE_CRASHED"], {}, None, 7])
+def test_a_reason_of_another_type(start_server: StartServer, connect: Connect, reason: Any) -> None:
+    start_server(Script(error_map("INTERNAL", reason, retry=True)))
+    with pytest.raises(cohab.EngineError):
+        connect().call("check")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    ("script", "retries"),
+    [(Script(CRASHED), 0), (Script(CRASHED, CRASHED), 1), (crash_and_close, 1)],
+    ids=["not retried", "crashed again", "lost"],
+)
+def test_an_error_keeps_nothing_alive(
+    start_server: StartServer, connect: Connect, script: Any, retries: int
+) -> None:
+    """No frame that an error refers to refers to it: all of it goes when the caller lets go of the error."""
+    start_server(script)
+    client = connect()
+    try:
+        client.call("check", retries=retries)
+    except cohab.Error as error:
+        gone = weakref.ref(error)
+    assert gone() is None

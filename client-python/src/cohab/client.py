@@ -12,10 +12,17 @@ from typing import Any, NoReturn, Union
 
 from .checkout import Checkout, CheckoutClosed
 from .connection import Connection, StaleConnection, first_wait_us
-from .errors import DeadlineExceeded, Error, InvalidArgument, Unavailable
+from .errors import (
+    DeadlineExceeded,
+    Error,
+    InvalidArgument,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
 from .forks import tell_after_fork
 from .ordered_map import ordered_map
-from .protocol import DEFAULT_MAX_FRAME, error_from_map
+from .protocol import DEFAULT_MAX_FRAME, error_from_map, is_worth_a_retry
 
 StrPath = Union[str, "os.PathLike[str]"]
 
@@ -24,8 +31,8 @@ DEFAULT_CONNECT_TIMEOUT = 5.0
 DEFAULT_MAX_CONNECTIONS = 64
 DEFAULT_CONCURRENCY = 8
 DEFAULT_RETRIES = 1
-# A worker died, and the server says that another one may run the same request: there is no reason to wait.
-_RETRIED = frozenset({"ENGINE_CRASHED", "WORKER_LOST"})
+# What says, with `executed` false, that there was no server, no room or no time.
+_NO_TRY = (DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable)
 
 # The server ends a call by two kill-graces (0.1 s each, by default) and a timer tick after its deadline at
 # the latest, and its own answer says more than ours could.
@@ -77,15 +84,14 @@ class Client:
         `timeout`, in seconds, covers waiting for a connection, waiting in the server's queue and running, and
         that again with each retry; None means the client's own. `retries` is how often the request is sent
         again if its worker dies and the server says that this is safe: never unless the engine calls the
-        method idempotent, or had not begun with it. None means the client's own. Raises a subclass of
-        `cohab.Error`.
+        method idempotent, or had not begun with it. None means the client's own.
+
+        Raises a subclass of `cohab.Error`. After a retry that is the second try's, with the first as its
+        `__cause__`; but the first if there was no second try in the end, for lack of time or of a server.
         """
         retries_left = self._retries if retries is None else _retries(retries)
-        if timeout is None:
-            timeout_ns, wait_us = self._timeout_ns, self._wait_us
-        else:
-            timeout_ns = _call_timeout_ns(method, timeout)
-            wait_us = first_wait_us(timeout_ns)
+        timeout_ns = self._timeout_ns if timeout is None else _call_timeout_ns(method, timeout)
+        wait_us = self._wait_us if timeout is None else first_wait_us(timeout_ns)
         deadline_ns = monotonic_ns() + timeout_ns
         if getpid() != self._pid:
             self.after_fork_in_child()
@@ -110,14 +116,19 @@ class Client:
                         connections.discard(connection)
                 if error is None:
                     return result
-                before = _raise_or_retry(error_from_map(error, method), retries_left, deadline_ns)
+                if not retries_left or not is_worth_a_retry(error) or monotonic_ns() >= deadline_ns:
+                    raise error_from_map(error, method)
+                before = _add(before, error_from_map(error, method))
                 retries_left -= 1
                 wait_us = first_wait_us(deadline_ns - monotonic_ns())
         except Error as exc:
             exc.method = method
-            if before is not None:
-                raise exc from before  # why there was a second try
-            raise
+            if before is None:
+                raise
+            try:
+                raise _add(before, exc)
+            finally:
+                before = None  # it may refer to this frame by now
 
     def map(
         self,
@@ -127,18 +138,19 @@ class Client:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Generator[Any, None, None]:
         """Call `method(item)` for each item, several at once, and yield the results in order.
 
         Lazy: at most twice `concurrency` items are taken from `iterable` ahead of the results, in the thread
-        that consumes them. `timeout` is that of each single call. The first call that fails raises its error
-        here and ends the iteration; if `iterable` fails, the results of what it has given come first; leaving
-        the iteration early cancels what has not begun.
+        that consumes them. `timeout` and `retries` are those of each single call. The first call that fails
+        raises its error here and ends the iteration; if `iterable` fails, the results of what it has given
+        come first; leaving the iteration early cancels what has not begun.
         """
         threads = min(_positive_int("concurrency", concurrency), self._max_connections)
 
         def call_one(item: Any) -> Any:
-            return self.call(method, item, timeout=timeout)
+            return self.call(method, item, timeout=timeout, retries=retries)
 
         return ordered_map(call_one, iterable, threads)
 
@@ -308,10 +320,17 @@ def _positive_int(name: str, value: int) -> int:
     raise InvalidArgument(f"{name} must be a positive integer, not {value!r}", reason="BAD_ARGUMENT")
 
 
-def _raise_or_retry(failure: Error, retries_left: int, deadline_ns: int) -> Error:
-    if retries_left > 0 and failure.retry and failure.reason in _RETRIED and monotonic_ns() < deadline_ns:
-        return failure
-    raise failure
+def _add(before: Error | None, error: Error) -> Error:
+    """Return which error of a call tells more: that of an earlier try, or the one after it."""
+    if before is None:
+        return error
+    not_tried = not error.executed and isinstance(error, _NO_TRY)
+    lost = error.reason == "CONNECTION_LOST" and before.executed
+    if not_tried or lost:
+        return before
+    error.executed |= before.executed
+    error.__cause__ = before
+    return error
 
 
 def _retries(value: int) -> int:

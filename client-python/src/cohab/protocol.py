@@ -103,6 +103,9 @@ def _unsendable(method: str, params: tuple[Any, ...], cause: Exception) -> Inval
 
 _CLOSING_REASONS = frozenset({"BAD_FRAME", "BAD_REQUEST", "TOO_DEEP", "TOO_LONG"})
 
+# A worker died, and the server says that another one may run the same request: there is no reason to wait.
+_DEATHS = frozenset({"ENGINE_CRASHED", "WORKER_LOST"})
+
 
 def frame_size(header: Buffer, max_frame: int) -> int:
     """Return how many bytes of body follow this header. Raises ProtocolError if it cannot be a header."""
@@ -141,6 +144,11 @@ def decode_reply(body: Buffer, msgid: int) -> tuple[ErrorMap | None, Any]:
 def server_closes_after(error: ErrorMap | None) -> bool:
     """Whether the server closes the connection behind a response with this error: the request was not one."""
     return error is not None and _text(error, "reason") in _CLOSING_REASONS
+
+
+def is_worth_a_retry(error: ErrorMap) -> bool:
+    """Whether another worker may be asked the same, here and now."""
+    return error.get("retry") is True and _text(error, "reason") in _DEATHS
 
 
 def _text(error: ErrorMap, key: str) -> str:
