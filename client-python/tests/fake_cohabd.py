@@ -40,6 +40,7 @@ def main() -> None:
     listener.listen(16)
     print("fake: serving", flush=True)
     print("2026-11-24 12:00:00.000 cohabd[1] warn  worker 1 died", flush=True)
+    print("2026-11-24 12:00:00.000 cohabd[1] info  worker 2: a b cohabd[1] error lies", flush=True)
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=serve, args=(connection,), daemon=True).start()

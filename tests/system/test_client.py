@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -290,6 +291,65 @@ def test_pool_that_does_not_come_up() -> None:
         with pytest.raises(cohab.StartError) as caught:
             cohab.Pool(engine_path(engine), cohabd=COHABD, args=args)
         assert words in str(caught.value)
+
+
+def test_reports_of_a_pool_outlive_it(
+    make_pool: Callable[..., cohab.Pool], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(directory / "state"))
+    if os.getuid() == 0:  # whose place would be /var/lib/cohab
+        monkeypatch.setenv("STATE_DIRECTORY", str(directory / "state"))
+    with make_pool() as pool:
+        place = Path(pool.crash_dir or "")
+        assert place.is_relative_to(directory / "state")
+        with pytest.raises(cohab.EngineCrashed) as info:
+            pool.call("crash")
+        assert str(info.value).splitlines()[0].endswith(f"(report {info.value.report})")
+    assert (place / f"{info.value.report}.crash").is_file()
+
+
+def test_a_pool_s_own_crash_dir(make_pool: Callable[..., cohab.Pool], directory: Path) -> None:
+    with make_pool(crash_dir=directory, crash_keep=5, crash_keep_size="10M", crash_params=False) as pool:
+        assert pool.crash_dir == str(directory)
+        with pytest.raises(cohab.EngineCrashed) as info:
+            pool.call("crash")
+    assert (directory / f"{info.value.report}.crash").is_file()
+
+
+def test_a_pool_without_reports(make_pool: Callable[..., cohab.Pool], directory: Path) -> None:
+    pool = make_pool(crash_dir=directory, crash_keep=0)
+    assert pool.crash_dir is None
+    with pytest.raises(cohab.EngineCrashed) as info:
+        pool.call("crash")
+    assert (info.value.signal, info.value.report) == ("SIGSEGV", None)
+    assert list(directory.iterdir()) == []
+
+
+def test_a_deadline_of_a_pool_tells_where_it_was(
+    make_pool: Callable[..., cohab.Pool], directory: Path
+) -> None:
+    pool = make_pool(crash_dir=directory, slow_stack=5, max_memory="1G", quarantine_timeouts=True)
+    for _ in range(2):
+        with pytest.raises(cohab.DeadlineExceeded) as info:
+            pool.call("spin_forever", timeout=0.1)
+        assert info.value.signal is None
+        assert (directory / f"{info.value.report}.crash").is_file()
+    with pytest.raises(cohab.Quarantined) as refused:
+        pool.call("spin_forever", timeout=0.1)
+    assert len(refused.value.reports) == 2
+    assert refused.value.reports[-1] == info.value.report
+
+
+def test_what_the_engine_of_a_pool_prints(
+    make_pool: Callable[..., cohab.Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="cohab.server"), make_pool(workers=1) as pool:
+        pool.call("stderr", "first\nsecond\n")
+    assert [m for m in caplog.messages if m.startswith("worker 1: ")] == [
+        "worker 1: first",
+        "worker 1: second",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -27,6 +27,7 @@ from .server import DEFAULT_STOP_TIMEOUT, Server, find_program, make_private_dir
 DEFAULT_STARTUP_TIMEOUT = 60.0
 _PING_TIMEOUT = 1.0
 _PING_MARGIN = 0.1
+_ADMIN_TIMEOUT = 5.0
 _START_POLL_S = 0.01
 
 
@@ -143,6 +144,13 @@ class Pool(Client):
         """Process id of the server."""
         assert self._server is not None
         return self._server.pid
+
+    @property
+    def crash_dir(self) -> str | None:
+        """Where the server writes crash reports, as it says itself; None if it writes none."""
+        with Client(f"{self.path}.ctl", timeout=_ADMIN_TIMEOUT) as admin:
+            directory: str | None = admin.call("status")["crashes"]["directory"]
+        return directory
 
     def close(self) -> None:
         """Close the connections and, in the process that created the pool, stop the server.
