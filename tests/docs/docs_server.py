@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -93,14 +93,18 @@ class Server:
 
 @contextmanager
 def running_server(
-    directory: Path, *options: str, engine: str | Path = "echo", workers: int = 1
+    directory: Path,
+    *options: str,
+    engine: str | Path = "echo",
+    args: Sequence[str] = (),
+    workers: int = 1,
 ) -> Iterator[Server]:
     """A server that serves, in a directory whose name is short."""
     path = str(directory / "s")
     log_path = directory / "log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [str(COHABD), "--socket", path, "--workers", str(workers), *options, str(engine)],
+            [str(COHABD), "--socket", path, "--workers", str(workers), *options, str(engine), "--", *args],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
