@@ -622,7 +622,7 @@ void crashes_init(struct master *master)
     ev_timer_init(&crashes.due, on_due, HOLD_TICK, HOLD_TICK);
     crashes.due.data = &crashes;
     quarantine_init(&crashes.book, make_table(&crashes.table), master->options->quarantine_after);
-    oom_init(&crashes.oom);
+    oom_init(&crashes.oom, "/proc/self/cgroup", "/proc/self/mountinfo");
     settle_directory(&crashes, master->options);
     crashes.program = open_program();
     crashes_start_reporter(master);

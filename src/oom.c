@@ -30,11 +30,11 @@ static bool parse_group(char *line, int version, char **path)
     return false;
 }
 
-static bool find_group(int version, char *group, size_t size)
+static bool find_group(const char *groups, int version, char *group, size_t size)
 {
     char line[4096], *path;
     bool found = false;
-    FILE *file = fopen("/proc/self/cgroup", "re");
+    FILE *file = fopen(groups, "re");
     while (file && !found && fgets(line, sizeof(line), file))
         if (parse_group(line, version, &path)) {
             snprintf(group, size, "%s", path);
@@ -77,13 +77,13 @@ static void join(char *path, size_t size, const char *root, const char *point, c
     snprintf(path, size, "%s%s/%s", point, below, file);
 }
 
-static bool find_count(struct oom *oom, int version)
+static bool find_count(struct oom *oom, int version, const char *groups, const char *mounts)
 {
     char group[2048], line[8192], *root, *point;
     bool found = false;
-    if (!find_group(version, group, sizeof(group)))
+    if (!find_group(groups, version, group, sizeof(group)))
         return false;
-    FILE *file = fopen("/proc/self/mountinfo", "re");
+    FILE *file = fopen(mounts, "re");
     while (file && !found && fgets(line, sizeof(line), file))
         if (parse_mount(line, version, &root, &point)) {
             join(oom->path, sizeof(oom->path), root, point, group,
@@ -111,10 +111,10 @@ static uint64_t read_count(const struct oom *oom)
     return oom->seen;
 }
 
-void oom_init(struct oom *oom)
+void oom_init(struct oom *oom, const char *groups, const char *mounts)
 {
     *oom = (struct oom){0};
-    if (!find_count(oom, 1) && !find_count(oom, 2))
+    if (!find_count(oom, 1, groups, mounts) && !find_count(oom, 2, groups, mounts))
         oom->path[0] = '\0';
     else
         oom->seen = read_count(oom);

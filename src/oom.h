@@ -13,8 +13,8 @@ struct oom {
     uint64_t pending_at; /* CLOCK_MONOTONIC, ns */
 };
 
-/* Finds the group of this process, which its children share. */
-void oom_init(struct oom *oom);
+/* Finds the group of a process, which its children share, in its /proc/PID/cgroup and /proc/PID/mountinfo. */
+void oom_init(struct oom *oom, const char *groups, const char *mounts);
 /* Of a death by SIGKILL that nobody of cohab's has caused: whether there was a kill that is not accounted for
  * yet. One is, then. */
 bool oom_take(struct oom *oom, uint64_t now);
