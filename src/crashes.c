@@ -470,22 +470,35 @@ void crashes_reporter_died(struct master *master, int status)
     crashes_start_reporter(master);
 }
 
+/* Returns NULL, or why the job cannot be sent. */
+static const char *take_memory(struct crash *crash, int memory)
+{
+    const struct crashes *crashes = crash->crashes;
+    if (crashes->socket.fd < 0)
+        return "there is no reporter";
+    if (crashes->unsent >= UNSENT_MAX || count_under_way(crashes) >= UNDER_WAY_MAX)
+        return "the reporter has too much to do";
+    crash->memory = fcntl(memory, F_DUPFD_CLOEXEC, 0);
+    return crash->memory < 0 ? strerror(errno) : NULL;
+}
+
+static void give_up(struct crash *crash, const char *why)
+{
+    if (is_reported(crash)) {
+        crash->crashes->lost++;
+        log_warn("a crash of worker %u is not reported: %s", crash->job.worker, why);
+    }
+    tell_listener(crash, NULL);
+    free(crash);
+}
+
 struct crash *crashes_send(struct crash *crash, int memory, const struct output *output)
 {
     struct crashes *crashes = crash->crashes;
     crashes_start_reporter(crashes->master);
-    crash->memory =
-        crashes->socket.fd < 0 || crashes->unsent >= UNSENT_MAX || count_under_way(crashes) >= UNDER_WAY_MAX
-            ? -1
-            : fcntl(memory, F_DUPFD_CLOEXEC, 0);
-    if (crash->memory < 0) {
-        if (is_reported(crash)) {
-            crashes->lost++;
-            log_warn("a crash of worker %u is not reported: %s", crash->job.worker,
-                     crashes->socket.fd < 0 ? "there is no reporter" : "the reporter has too much to do");
-        }
-        tell_listener(crash, NULL);
-        free(crash);
+    const char *why = take_memory(crash, memory);
+    if (why) {
+        give_up(crash, why);
         return NULL;
     }
     if (output)
