@@ -391,3 +391,18 @@ def test_a_crash_after_a_look(start: StartServer, gate: Gate) -> None:
     report = last_report(server)
     assert report["cause"]["status"] == 5
     assert report["stack"] == []
+
+
+def test_a_caller_that_waits_is_not_taken_for_lost(start: StartServer) -> None:
+    """Its connection is disarmed and no row claims it, as that of a worker that has lost its row."""
+    server = start("fault", workers=2)
+    os.kill(server.children_titled("cohab: reporter")[0], signal.SIGSTOP)
+    waiting, lost = server.raw(), server.raw()
+    waiting.ask("crash")
+    server.wait_log("died: killed by SIGSEGV in crash")
+    lost.ask("scribble", "cohab-row", 0xFF, "crash")
+    reply = waiting.receive()
+    assert reply.reason == "ENGINE_CRASHED"
+    assert lost.at_end()
+    assert waiting.call("echo", 1).result == 1
+    os.kill(server.children_titled("cohab: reporter")[0], signal.SIGCONT)
