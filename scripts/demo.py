@@ -242,16 +242,20 @@ def kill_a_worker(
         ThreadPoolExecutor(1) as thread,
         Bystanders(lambda w: pool.call("suggest", w), misspelt, THREADS - 1) as others,
     ):
-        call = thread.submit(pool.call, "check_all", victim_words)
+        # By itself the client would try again: check_all() may be called twice.
+        call = thread.submit(pool.call, "check_all", victim_words, retries=0)
         pid = find_busy_worker(pool, "check_all")
-        screen.line(f"check_all() of {CRASH_WORDS:,} words runs in worker {pid}: kill -9 {pid}")
-        os.kill(pid, signal.SIGKILL)
+        screen.line(f"check_all() of {CRASH_WORDS:,} words runs in worker {pid}: kill -SEGV {pid}")
+        os.kill(pid, signal.SIGSEGV)
         error = call.exception(timeout=CRASH_WAIT)
         if error is None:
             raise Failure("the killed call returned a result")
         if not isinstance(error, cohab.EngineCrashed):
             raise Failure(f"the killed call failed with {error!r}, not with EngineCrashed")
-        screen.line(f"that call       {screen.red(type(error).__name__)}: {error}")
+        screen.line(f"that call       {screen.red(type(error).__name__)}: {str(error).splitlines()[0]}")
+        for frame in error.frames[:3]:
+            screen.line(f"                  {frame}")
+        screen.line(f"                  the rest: cohab crash show {error.report}")
         next_word = misspelt[0]
         next_answer = pool.call("suggest", next_word)
         screen.line(f"the next call   suggest({next_word!r}) -> {next_answer[:3]}")
