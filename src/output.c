@@ -45,6 +45,15 @@ static void take(struct output *output, const char *bytes, size_t size)
     }
 }
 
+void output_close(struct output *output)
+{
+    if (!output->loop || output->watcher.fd < 0)
+        return;
+    ev_io_stop(output->loop, &output->watcher);
+    close(output->watcher.fd);
+    output->watcher.fd = -1;
+}
+
 /* Returns how much it was; 0: nothing, for now or for good. */
 static size_t read_chunk(struct output *output)
 {
@@ -53,7 +62,7 @@ static size_t read_chunk(struct output *output)
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (size <= 0) {
-        ev_io_stop(output->loop, &output->watcher);
+        output_close(output); /* all that could write to it is gone, or has closed it */
         return 0;
     }
     take(output, chunk, (size_t)size);
@@ -84,29 +93,19 @@ int output_open(struct output *output, struct ev_loop *loop, unsigned number)
 
 void output_resume(struct output *output)
 {
-    if (output->loop && output->watcher.fd >= 0 && !ev_is_active(&output->watcher) &&
-        read_chunk(output) == CHUNK_SIZE)
+    if (!output->loop || output->watcher.fd < 0 || ev_is_active(&output->watcher))
         return;
-    if (output->loop && output->watcher.fd >= 0)
+    if (read_chunk(output) < CHUNK_SIZE && output->watcher.fd >= 0)
         ev_io_start(output->loop, &output->watcher);
 }
 
 void output_drain(struct output *output)
 {
-    if (!output->loop || output->watcher.fd < 0)
+    if (!output->loop)
         return;
-    for (int i = 0; i < CHUNKS_LEFT && read_chunk(output) > 0; i++)
+    for (int i = 0; i < CHUNKS_LEFT && output->watcher.fd >= 0 && read_chunk(output) > 0; i++)
         ;
     log_line(output);
-}
-
-void output_close(struct output *output)
-{
-    if (!output->loop || output->watcher.fd < 0)
-        return;
-    ev_io_stop(output->loop, &output->watcher);
-    close(output->watcher.fd);
-    output->watcher.fd = -1;
 }
 
 size_t output_copy_tail(const struct output *output, char *bytes, size_t size)
