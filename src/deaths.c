@@ -58,10 +58,17 @@ static bool other_row_claims(const struct master *master, uint64_t claim, const 
     return false;
 }
 
+/* Another worker has it, or its caller waits for what the master will say of one that died. */
+static bool is_claimed(const struct master *master, uint32_t slot, const struct seat *except)
+{
+    uint64_t claim = slots_claim(&master->slots, slot);
+    return other_row_claims(master, claim, except) || crashes_holds(master, claim);
+}
+
 static void settle_or_doubt(struct master *master, uint32_t slot, const struct seat *except)
 {
     slots_doubt(&master->slots, slot);
-    if (!other_row_claims(master, slots_claim(&master->slots, slot), except))
+    if (!is_claimed(master, slot, except))
         slots_settle(&master->slots, slot);
     else if (!ev_is_active(&master->doubt))
         ev_timer_again(master->loop, &master->doubt);
@@ -70,8 +77,7 @@ static void settle_or_doubt(struct master *master, uint32_t slot, const struct s
 static void look_at_doubts(struct master *master)
 {
     for (uint32_t slot = 0; master->slots.in_doubt > 0 && slot < master->slots.count; slot++)
-        if (master->slots.slots[slot].in_doubt &&
-            !other_row_claims(master, slots_claim(&master->slots, slot), NULL))
+        if (master->slots.slots[slot].in_doubt && !is_claimed(master, slot, NULL))
             slots_settle(&master->slots, slot);
     if (master->slots.in_doubt == 0)
         ev_timer_stop(master->loop, &master->doubt);
@@ -145,17 +151,10 @@ static bool row_is_plausible(const struct master *master, const struct row_view 
                                           generation <= master->slots.slots[slot].generation);
 }
 
-/* Another worker has it, or its caller waits for what the master will say of one that died. */
-static bool is_accounted_for(const struct master *master, uint32_t slot)
-{
-    uint64_t claim = slots_claim(&master->slots, slot);
-    return other_row_claims(master, claim, NULL) || crashes_holds(master, claim);
-}
-
 static void acquit(struct master *master)
 {
     for (uint32_t slot = 0; slot < master->slots.count; slot++)
-        if (master->slots.slots[slot].suspect && is_accounted_for(master, slot))
+        if (master->slots.slots[slot].suspect && is_claimed(master, slot, NULL))
             master->slots.slots[slot].suspect = false;
 }
 

@@ -110,9 +110,10 @@ class Server:
         pass_fds: Sequence[int] = (),
         preexec: Callable[[], object] | None = None,
         environment: dict[str, str] | None = None,
+        program: Path = COHABD,
     ) -> Server:
         """Start the process and wait for nothing."""
-        command = [str(COHABD), "--socket", self.socket, "--workers", str(workers)]
+        command = [str(program), "--socket", self.socket, "--workers", str(workers)]
         command += ["--quarantine-after", "0", *options]  # tests crash alike again and again
         command += [engine_path(engine), *(["--", *args] if args else [])]
         with self.log_path.open("ab") as log:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeServer, StartServer
-from harness import Gate, Server
+from harness import BUILD, Gate, Server
 from processes import state_of, wait_until
 from reports import last_report, report_paths, symbols_of, wait_reports
 from test_deaths import crash_error
@@ -406,3 +408,59 @@ def test_a_caller_that_waits_is_not_taken_for_lost(start: StartServer) -> None:
     assert lost.at_end()
     assert waiting.call("echo", 1).result == 1
     os.kill(server.children_titled("cohab: reporter")[0], signal.SIGCONT)
+
+
+def test_a_slot_in_doubt_waits_for_a_held_answer(start: StartServer, directory: Path, gate: Gate) -> None:
+    """One worker dies behind its re-arm, the next one over the following request, whose caller has to wait.
+
+    Nobody may take up the request behind it before that answer is out.
+    """
+    flag = directory / "now"
+    preload = BUILD / "tests" / "libkill_after_rearm.so"
+    server = start(
+        "fault", workers=4, environment={"LD_PRELOAD": str(preload), "KILL_AFTER_REARM": str(flag)}
+    )
+    raw = server.raw()
+    reporter = server.children_titled("cohab: reporter")[0]
+    os.kill(reporter, signal.SIGSTOP)
+    flag.touch()
+    assert raw.call("echo", 1).result == 1
+    held = raw.ask("block", gate.path, "held")
+    pid = gate.pid_of("held")
+    server.wait_log("died: killed by SIGKILL")
+    os.kill(pid, signal.SIGKILL)
+    behind = [raw.ask("echo", number) for number in range(5)]
+    replies = [raw.receive() for _ in range(6)]
+    assert [reply.msgid for reply in replies] == [held, *behind]
+    assert replies[0].reason == "ENGINE_CRASHED"
+    assert [reply.result for reply in replies[1:]] == list(range(5))
+    os.kill(reporter, signal.SIGCONT)
+
+
+def test_an_engine_that_prints_short_lines_without_end(start: StartServer) -> None:
+    """What is too much is counted, and the server answers."""
+    server = start("fault", workers=2)
+    raw = server.raw()
+    assert raw.call("stderr", "a\n" * 2000, 200).ok
+    server.wait_log(r"worker \d: \(\d+ lines were not logged\)")
+    assert server.log().count(": a\n") < 4000
+    assert server.raw().call("echo", 1).result == 1
+
+
+def test_a_reporter_that_cannot_be_run(make_server: MakeServer, directory: Path) -> None:
+    """It is tried again after longer and longer pauses."""
+    programs = directory / "programs"
+    programs.mkdir()
+    for name in ("cohabd", "cohabd-reporter"):
+        shutil.copy2(BUILD / name, programs / name)
+    server = make_server()
+    server.launch("fault", program=programs / "cohabd")
+    server.wait_serving()
+    raw = server.raw()
+    assert raw.call("crash").reason == "ENGINE_CRASHED"
+    assert last_report(server)["cause"]["text"] == "SIGSEGV in crash()"
+    (programs / "cohabd-reporter").chmod(0o600)
+    os.kill(server.children_titled("cohab: reporter")[0], signal.SIGKILL)
+    server.wait_log("cohabd-reporter died", 6)
+    assert len(re.findall("cohabd-reporter died", server.log())) < 30
+    assert raw.call("crash").reason == "ENGINE_CRASHED"
