@@ -113,6 +113,7 @@ struct master {
     ev_io lifeline;
     ev_signal signals[3];
     ev_signal children; /* SIGCHLD */
+    pid_t reaped;       /* whose death is being handled; 0: none */
     ev_timer tick;      /* every 100 ms, every 10 ms while a call runs */
     ev_timer doubt;     /* every 1 ms while a slot is in doubt */
     ev_timer sweep;     /* while lost connections are looked for: deaths.c */

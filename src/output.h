@@ -13,8 +13,10 @@
 
 struct output {
     struct ev_loop *loop;
-    ev_io watcher;   /* fd -1: none */
-    unsigned number; /* of the worker; 0: the forkserver */
+    ev_io watcher;       /* fd -1: none */
+    unsigned number;     /* of the worker; 0: the forkserver */
+    unsigned lines_left; /* that may be logged until output_resume() */
+    unsigned skipped;    /* lines that were not, since this was last said */
     size_t line_size;
     char line[OUTPUT_LINE_SIZE]; /* what has no end yet */
     size_t tail_size;
@@ -24,10 +26,12 @@ struct output {
 /* Begins with a new process. Returns the descriptor for it to write to, the caller's to close; -1 with errno.
  */
 int output_open(struct output *output, struct ev_loop *loop, unsigned number);
-/* Goes on with what was held up, as one that prints without end was; to be called from time to time. */
+/* A new tick: so many lines of all processes may be logged until the next one, since each takes time. */
+void output_tick(void);
+/* Goes on with what was held up, as one that prints without end was; to be called once a tick. */
 void output_resume(struct output *output);
-/* Reads what is left, but no more than a pipe holds: processes that the engine has left behind may go on
- * printing. */
+/* At the end of the process: reads what is left, but no more than a pipe holds: processes that the engine has
+ * left behind may go on printing. */
 void output_drain(struct output *output);
 void output_close(struct output *output);
 /* Copies the last bytes. Returns how many. */

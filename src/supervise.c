@@ -43,6 +43,8 @@ static const char *seat_label(const struct seat *seat, char *label)
 
 static void send_signal(const struct seat *seat, int signal)
 {
+    if (seat->child.pid == seat->master->reaped)
+        return; /* its last messages are being read, and its pid may be somebody else's by now */
     if (kill(seat->child.pid, signal) < 0) /* an unreaped child: its pid is nobody else's */
         log_warn("worker %u: cannot send signal %d: %m", seat->child.number, signal);
 }
@@ -424,6 +426,7 @@ bool supervise_look(struct master *master)
 {
     bool busy = false;
     check_births(master, clock_now());
+    output_tick();
     for (unsigned i = 0; i < master->options->workers; i++) {
         output_resume(&master->seats[i].output);
         busy |= check_worker(&master->seats[i]);
@@ -509,7 +512,9 @@ static void on_status(struct master *master, pid_t pid, int status, const struct
             on_stop_or_continue(seat, WIFSTOPPED(status));
         return;
     }
+    master->reaped = pid;
     on_death(master, pid, status, (uint64_t)usage->ru_maxrss * 1024); /* KiB */
+    master->reaped = 0;
 }
 
 /* Not libev's own child watchers: they do not tell what memory a process has had. */
