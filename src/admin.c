@@ -192,7 +192,6 @@ static void handle_stack(struct admin_connection *connection, const struct envel
 
 static void handle_request(struct admin_connection *connection, const struct envelope_request *request)
 {
-    connection->asked = true;
     struct master *master = connection->admin->master;
     msgpack_sbuffer result;
     msgpack_packer packer;
@@ -250,6 +249,7 @@ static int handle_frame(struct admin_connection *connection)
     uint32_t length = frame_get_length(connection->request);
     if (envelope_read_request(connection->request + FRAME_HEADER_SIZE, length, &request, &why) != ENVELOPE_OK)
         return -1;
+    connection->asked = true;
     connection->deferred = method_is(&request, "stack") && stacks_busy(connection->admin->master);
     if (connection->deferred)
         return 0; /* one question at a time: wake_connections() comes back to this one */

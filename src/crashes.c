@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,7 +276,8 @@ static void close_socket(struct crashes *crashes)
     crashes->socket.fd = -1;
 }
 
-/* Returns 1; 0: not now; -1: there is no reporter any more. */
+/* Returns 1; 0: when the socket has room again; -1: there is no reporter any more; -2: later, of lack of
+ * something else. */
 static int send_job(struct crashes *crashes, const struct crash *crash)
 {
     union {
@@ -298,12 +300,14 @@ static int send_job(struct crashes *crashes, const struct crash *crash)
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return 1;
-    return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS ? 0 : -1;
+    if (errno == EAGAIN)
+        return 0;
+    return errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS ? -2 : -1;
 }
 
-static void watch(struct crashes *crashes)
+static void watch(struct crashes *crashes, bool full)
 {
-    int wanted = crashes->unsent > 0 ? EV_READ | EV_WRITE : EV_READ;
+    int wanted = full ? EV_READ | EV_WRITE : EV_READ;
     if (crashes->socket.fd < 0 || crashes->socket.events == wanted)
         return;
     ev_io_stop(crashes->master->loop, &crashes->socket);
@@ -326,9 +330,9 @@ static void send_jobs(struct crashes *crashes)
             crash->memory = -1;
         }
     }
-    if (result < 0)
+    if (result == -1)
         close_socket(crashes); /* its death is reaped */
-    watch(crashes);
+    watch(crashes, result == 0);
 }
 
 static bool is_sound(const struct reporter_reply *message, ssize_t size)
@@ -430,6 +434,7 @@ static bool start_reporter(struct crashes *crashes)
     }
     crashes->reporter = pid;
     crashes->born_at = clock_now();
+    crashes->written_before = crashes->written;
     ev_io_set(&crashes->socket, pair[0], EV_READ);
     ev_io_start(crashes->master->loop, &crashes->socket);
     return true;
@@ -439,6 +444,8 @@ void crashes_start_reporter(struct master *master)
 {
     struct crashes *crashes = master->crashes;
     uint64_t now = clock_now();
+    if (crashes->reporter != 0 && crashes->unsent > 0)
+        send_jobs(crashes);
     if (crashes->program < 0 || crashes->reporter != 0 || now < crashes->backoff.retry_at)
         return;
     if (!start_reporter(crashes)) {
@@ -460,7 +467,7 @@ void crashes_reporter_died(struct master *master, int status)
     backoff_note(&crashes->backoff, &(struct life){.served = true,
                                                    .born_at = crashes->born_at,
                                                    .ended_at = clock_now(),
-                                                   .answered = crashes->written});
+                                                   .answered = crashes->written - crashes->written_before});
     struct crash *next;
     for (struct crash *crash = crashes->first; crash; crash = next) {
         next = crash->next;
@@ -552,14 +559,17 @@ void crashes_forget_listener(struct master *master, const void *context)
 
 bool crashes_under_way(const struct master *master)
 {
-    return master->crashes->first != NULL;
+    for (const struct crash *crash = master->crashes->first; crash; crash = crash->next)
+        if (crash->held || is_reported(crash))
+            return true;
+    return false;
 }
 
 void crashes_wait(struct master *master)
 {
     struct crashes *crashes = master->crashes;
     uint64_t end = clock_now() + WAIT_TIME;
-    while (crashes->first && crashes->socket.fd >= 0 && clock_now() < end) {
+    while (crashes_under_way(master) && crashes->socket.fd >= 0 && clock_now() < end) {
         struct pollfd socket = {.fd = crashes->socket.fd, .events = POLLIN};
         if (poll(&socket, 1, 100) > 0)
             read_replies(crashes);
@@ -574,6 +584,8 @@ void crashes_end(struct master *master)
     uint64_t end = clock_now() + WAIT_TIME;
     crashes->program = -1; /* no other one is started */
     close_socket(crashes);
+    if (crashes->reporter > 0 && !crashes_under_way(master))
+        (void)kill(crashes->reporter, SIGKILL); /* it reads symbols that nobody wants any more, if anything */
     while (crashes->reporter > 0 && clock_now() < end && waitpid(crashes->reporter, NULL, WNOHANG) == 0)
         nanosleep(&pause, NULL);
 }

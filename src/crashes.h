@@ -23,6 +23,7 @@ struct crashes {
     ev_io socket;   /* fd -1: none */
     struct backoff backoff;
     uint64_t born_at;
+    uint64_t written_before;     /* reports, when it was born */
     struct crash *first, **last; /* jobs under way, oldest first */
     unsigned unsent;             /* of those, not with the reporter yet */
     unsigned held;               /* of those, with a caller that waits */
@@ -62,7 +63,7 @@ void crashes_warm(struct master *master);
 
 /* Whether the slot's present tenant waits for an answer of ours. */
 bool crashes_holds(const struct master *master, uint64_t claim);
-/* Whether anything is still to come of the reporter. */
+/* Whether a report, or a caller's answer, is still to come. */
 bool crashes_under_way(const struct master *master);
 /* Before serving and after it: waits for what the reporter has to say, but not for long. */
 void crashes_wait(struct master *master);
