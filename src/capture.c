@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -187,6 +188,20 @@ __attribute__((no_sanitize("address"))) static void copy_words(volatile uint64_t
         to[i] = from[i];
 }
 
+/* By the kernel, where it lets processes do that (a container may not): it stops at memory that another
+ * thread has unmapped meanwhile, where a load would kill. Returns how much it was. */
+static uint64_t copy_memory(uint64_t from, uint64_t size)
+{
+    struct iovec source = {.iov_base = (void *)(uintptr_t)from, .iov_len = size};
+    struct iovec target = {.iov_base = snapshot->stack, .iov_len = size};
+    long copied = syscall(SYS_process_vm_readv, owner, &target, 1, &source, 1, 0);
+    if (copied >= 0)
+        return (uint64_t)copied & ~UINT64_C(7);
+    copy_words((volatile uint64_t *)(void *)snapshot->stack, (const volatile uint64_t *)(uintptr_t)from,
+               size / sizeof(uint64_t));
+    return size;
+}
+
 static void copy_stack(uint64_t pointer)
 {
     struct mapping stack = {0};
@@ -197,10 +212,8 @@ static void copy_stack(uint64_t pointer)
     uint64_t size = stack.end - from;
     if (size > SNAPSHOT_STACK_SIZE)
         size = SNAPSHOT_STACK_SIZE;
-    copy_words((volatile uint64_t *)(void *)snapshot->stack, (const volatile uint64_t *)(uintptr_t)from,
-               size / sizeof(uint64_t));
     snapshot->stack_from = from;
-    snapshot->stack_size = size;
+    snapshot->stack_size = copy_memory(from, size);
 }
 
 /* Bytes that RLIMIT_DATA counts, and the stack: the sixth figure of /proc/self/statm, in pages. */
@@ -247,7 +260,6 @@ static void take(const ucontext_t *context, int error)
     snapshot->self_pid = owner;
     snapshot->thread = own_thread();
     snapshot->error = error;
-    snapshot->data_size = read_data_size();
     copy_registers(context);
     copy_stack(stack_pointer(context));
 }
@@ -277,7 +289,9 @@ static void die_of(const siginfo_t *info)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(info->si_signo, &action, NULL);
-    bool comes_again = info->si_code > 0 && info->si_signo != SIGTRAP && info->si_signo != SIGSYS;
+    bool comes_again = info->si_code > 0 && info->si_code != SI_KERNEL && info->si_signo != SIGTRAP &&
+                       info->si_signo != SIGSYS &&
+                       !(info->si_signo == SIGBUS && info->si_code == BUS_MCEERR_AO);
     if (!comes_again)
         (void)syscall(SYS_tgkill, own_pid(), own_thread(), info->si_signo); /* when the handler returns */
 }
@@ -289,6 +303,7 @@ static void on_fatal(int number, siginfo_t *info, void *context)
     if (own_pid() == owner && claim()) {
         take(context, saved);
         note_signal(info);
+        snapshot->data_size = read_data_size();
         publish(SNAPSHOT_SIGNAL);
     }
     die_of(info);

@@ -13,6 +13,8 @@
 
 #include "check.h"
 
+/* A file so young, in s, and empty may be one that its writer has not locked yet. */
+#define JUST_MADE 60
 /* Reports of one second. */
 #define NUMBER_MAX 9999
 
@@ -105,20 +107,19 @@ static int give_name(const struct report_store *store, struct report_file *file,
 
 int report_store_commit(const struct report_store *store, struct report_file *file)
 {
-    char hidden[4096];
+    char hidden[4096], path[4096];
     hidden_name(store, file, hidden, sizeof(hidden));
-    bool failed = fflush(file->stream) == EOF || ferror(file->stream);
+    final_name(store, file, path, sizeof(path));
+    bool written = fflush(file->stream) == 0 && !ferror(file->stream);
+    bool named = written && give_name(store, file, hidden) == 0; /* under the lock: else it may be adopted */
     int saved = errno;
-    if (fclose(file->stream) == EOF && !failed) {
-        failed = true;
-        saved = errno;
-    }
+    bool closed = fclose(file->stream) == 0; /* some file systems tell only now that there is no room */
     file->stream = NULL;
-    if (!failed && give_name(store, file, hidden) == 0)
+    if (named && closed)
         return 0;
-    if (!failed)
+    if (named)
         saved = errno;
-    unlink(hidden);
+    (void)unlink(named ? path : hidden);
     errno = saved;
     return -1;
 }
@@ -154,6 +155,8 @@ static bool parse_hidden(const char *name, struct report_file *file)
 static bool is_whole(int descriptor, size_t size)
 {
     size_t length = 0;
+    if (size == 0)
+        return false;
     void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (bytes == MAP_FAILED)
         return false;
@@ -172,8 +175,9 @@ static bool adopt(const struct report_store *store, struct report_file *file)
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (descriptor < 0)
         return false;
-    bool orphan = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
-                  flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+    bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    bool just_made = regular && status.st_size == 0 && time(NULL) - status.st_mtime < JUST_MADE;
+    bool orphan = regular && !just_made && flock(descriptor, LOCK_EX | LOCK_NB) == 0;
     bool adopted =
         orphan && is_whole(descriptor, (size_t)status.st_size) && give_name(store, file, path) == 0;
     if (orphan && !adopted)
