@@ -8,13 +8,14 @@
 
 #define INLINES_MAX 16
 
-/* libstdc++'s (the Itanium C++ ABI): NULL where it is no mangled name, else from malloc. */
+/* libstdc++'s (the Itanium C++ ABI): from malloc; NULL where it is neither a mangled name nor a mangled type,
+ * which "f" is: float. */
 extern char *__cxa_demangle(const char *mangled, char *buffer, size_t *length, int *status);
 
 static void set_symbol(struct symbols_frame *frame, const char *name)
 {
     int status;
-    char *demangled = __cxa_demangle(name, NULL, NULL, &status);
+    char *demangled = strncmp(name, "_Z", 2) == 0 ? __cxa_demangle(name, NULL, NULL, &status) : NULL;
     if (demangled)
         symbols_shorten(demangled);
     snprintf(frame->symbol, sizeof(frame->symbol), "%s", demangled ? demangled : name);

@@ -29,10 +29,17 @@ __attribute__((noinline, noclone)) static int innermost(void)
     return snapshot.stack_size > 0;
 }
 
+/* A C name that is a type in C++'s mangling. */
+__attribute__((noinline, noclone)) static int f(void)
+{
+    volatile int below = innermost();
+    return below;
+}
+
 /* volatile: else the compiler makes a loop of it */
 __attribute__((noinline, noclone)) static int middle(volatile int depth)
 {
-    volatile int below = depth == 0 ? innermost() : middle(depth - 1);
+    volatile int below = depth == 0 ? f() : middle(depth - 1);
     return below + 1;
 }
 
@@ -70,6 +77,7 @@ static void test_a_stack(void **state)
     (void)state;
     size_t count = unwind(&snapshot);
     assert_int_equal(count_named("innermost", count), 1);
+    assert_int_equal(count_named("f", count), 1);
     assert_int_equal(count_named("middle", count), 6);
     assert_int_equal(count_named("main", count), 1);
     for (size_t i = 0; i < count; i++) {
@@ -77,7 +85,7 @@ static void test_a_stack(void **state)
             continue;
         assert_string_equal(frames[i].module, "test_symbols");
         assert_string_equal(symbols_maps_base(frames[i].file), "test_symbols.c");
-        assert_true(frames[i].line > 30 && frames[i].line < 50);
+        assert_true(frames[i].line > 30 && frames[i].line < 60);
         assert_true(frames[i].symbol_offset > 0 && frames[i].symbol_offset < 200);
     }
 }
