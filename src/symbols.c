@@ -42,6 +42,7 @@ struct symbols {
     bool attached;
     const struct snapshot *snapshot; /* that is being unwound */
     uint64_t registers[SNAPSHOT_REGISTERS];
+    bool left; /* a wild call: the program counter of registers[] is in the call, before its return address */
     struct symbols_frame *frames;
     size_t used, most;
 };
@@ -272,7 +273,10 @@ static int on_frame(Dwfl_Frame *state, void *context)
         return DWARF_CB_ABORT;
     if (!module_at(symbols, address))
         return DWARF_CB_ABORT;
-    add_frame(symbols, address, !activation);
+    if (activation && symbols->left)
+        add_frame(symbols, address + 1, true);
+    else
+        add_frame(symbols, address, !activation);
     return DWARF_CB_OK;
 }
 
@@ -291,7 +295,8 @@ static void leave_wild_call(struct symbols *symbols)
 #else
     caller = registers[LINK_REGISTER];
 #endif
-    registers[COUNTER_REGISTER] = caller;
+    registers[COUNTER_REGISTER] = caller - 1;
+    symbols->left = true;
 }
 
 static const Dwfl_Callbacks dwfl_callbacks = {.find_elf = dwfl_build_id_find_elf,
@@ -348,6 +353,7 @@ size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, 
     symbols->frames = frames;
     symbols->most = most;
     symbols->used = 0;
+    symbols->left = false;
     memcpy(symbols->registers, snapshot->registers, sizeof(symbols->registers));
     *why = "the process could not list its mappings";
     if (snapshot->maps_size == 0 || !prepare(symbols))
@@ -357,8 +363,9 @@ size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, 
     size_t wild = symbols->used;
     if (symbols->attached)
         (void)dwfl_getthread_frames(symbols->dwfl, 1, on_frame, symbols); /* what was found is found */
-    if (symbols->used == wild && module_at(symbols, symbols->registers[COUNTER_REGISTER]))
-        add_frame(symbols, symbols->registers[COUNTER_REGISTER], wild > 0);
+    uint64_t counter = symbols->registers[COUNTER_REGISTER];
+    if (symbols->used == wild && module_at(symbols, counter))
+        add_frame(symbols, symbols->left ? counter + 1 : counter, symbols->left);
     return symbols->used;
 }
 

@@ -110,19 +110,39 @@ static struct snapshot *copy(void)
 #define COUNTER 16
 #define POINTER 7
 /* As after a call through a null pointer: the return address lies on top of the stack. */
+static void call_null(struct snapshot *changed, uint64_t from)
+{
+    uint64_t top = changed->registers[POINTER] - sizeof(uint64_t);
+    memcpy(changed->stack + (top - changed->stack_from), &from, sizeof(uint64_t));
+    changed->registers[POINTER] = top;
+    changed->registers[COUNTER] = 0;
+}
+
 static void test_a_wild_call(void **state)
 {
     struct snapshot *changed = copy();
     (void)state;
-    uint64_t top = changed->registers[POINTER] - sizeof(uint64_t);
-    memcpy(changed->stack + (top - changed->stack_from), &changed->registers[COUNTER], sizeof(uint64_t));
-    changed->registers[POINTER] = top;
-    changed->registers[COUNTER] = 0;
+    call_null(changed, snapshot.registers[COUNTER]);
     size_t count = unwind(changed);
     assert_int_equal(frames[0].address, 0);
     assert_string_equal(frames[0].module, "");
+    assert_int_equal(frames[1].address, snapshot.registers[COUNTER]);
+    assert_string_equal(frames[1].symbol, "innermost");
     assert_int_equal(count_named("middle", count), 6);
     assert_int_equal(symbols_top(frames, count), 1);
+    free(changed);
+}
+
+/* A call that does not return can be the last instruction of its function: what it would return to is the
+ * next one. */
+static void test_a_wild_call_from_the_end_of_a_function(void **state)
+{
+    struct snapshot *changed = copy();
+    (void)state;
+    call_null(changed, (uintptr_t)middle);
+    unwind(changed);
+    assert_int_equal(frames[1].address, (uintptr_t)middle);
+    assert_string_not_equal(frames[1].symbol, "middle");
     free(changed);
 }
 #endif
@@ -315,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_the_same_again),
 #if defined(__x86_64__)
         cmocka_unit_test(test_a_wild_call),
+        cmocka_unit_test(test_a_wild_call_from_the_end_of_a_function),
 #endif
         cmocka_unit_test(test_a_stack_that_was_cut),
         cmocka_unit_test(test_no_mappings),
