@@ -4,19 +4,32 @@
 
 #include "symbols.h"
 
-/* Beginnings of the names of files that are never to blame. */
+/* Libraries that are never to blame: "libc" is "libc.so.6" and "libc-2.31.so", and not "libc-client.so". */
 static const char *const runtimes[] = {
-    "libc.so", "libc-",     "libm.so",     "libm-",    "libpthread", "ld-linux", "ld-musl",
-    "libdl",   "libstdc++", "libc++",      "libgcc_s", "libasan",    "libubsan", "liblsan",
-    "libtsan", "librt.so",  "libclang_rt", "[vdso]",   "libunwind",
+    "ld",   "libasan",    "libc",  "libc++",    "libc++abi", "libdl",    "libgcc_s",  "liblsan",
+    "libm", "libpthread", "librt", "libstdc++", "libtsan",   "libubsan", "libunwind",
 };
+/* Beginnings of the names of such. */
+static const char *const runtime_families[] = {"ld-linux", "ld-musl", "libclang_rt", "[vdso]"};
+
+static bool is_library(const char *module, const char *library)
+{
+    size_t length = strlen(library);
+    if (strncmp(module, library, length) != 0)
+        return false;
+    const char *rest = module + length;
+    return strncmp(rest, ".so", 3) == 0 || (rest[0] == '-' && rest[1] >= '0' && rest[1] <= '9');
+}
 
 static bool is_runtime(const struct symbols_frame *frame)
 {
     if (!frame->module[0] || strcmp(frame->module, "cohabd") == 0)
         return true;
     for (size_t i = 0; i < sizeof(runtimes) / sizeof(*runtimes); i++)
-        if (strncmp(frame->module, runtimes[i], strlen(runtimes[i])) == 0)
+        if (is_library(frame->module, runtimes[i]))
+            return true;
+    for (size_t i = 0; i < sizeof(runtime_families) / sizeof(*runtime_families); i++)
+        if (strncmp(frame->module, runtime_families[i], strlen(runtime_families[i])) == 0)
             return true;
     return false;
 }

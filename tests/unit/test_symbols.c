@@ -328,6 +328,28 @@ static void test_top_and_bottom(void **state)
     assert_int_equal(symbols_top(stack, 5), 3);
 }
 
+static size_t top_above(const char *module)
+{
+    struct symbols_frame stack[2] = {{.module = ""}, {.module = "libspell.so"}};
+    snprintf(stack[0].module, sizeof(stack[0].module), "%s", module);
+    return symbols_top(stack, 2);
+}
+
+static void test_which_modules_are_to_blame(void **state)
+{
+    static const char *const never[] = {
+        "libc.so.6",       "libc-2.31.so",         "libm.so.6",     "libdl.so.2",
+        "libpthread.so.0", "librt-2.31.so",        "[vdso]",        "libasan.so.8",
+        "libc++abi.so.1",  "ld-linux-x86-64.so.2", "libgcc_s.so.1", "cohabd"};
+    static const char *const engines[] = {"libdlib.so.19",     "libc-client.so.2007e", "libm-engine.so",
+                                          "libpthreadpool.so", "libunwinder.so",       "libcohabd.so"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(never) / sizeof(*never); i++)
+        assert_int_equal(top_above(never[i]), 1);
+    for (size_t i = 0; i < sizeof(engines) / sizeof(*engines); i++)
+        assert_int_equal(top_above(engines[i]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_shorten),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_top_and_bottom),
+        cmocka_unit_test(test_which_modules_are_to_blame),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
