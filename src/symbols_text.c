@@ -91,14 +91,20 @@ static char *find_opening(char *name, char *end)
     return NULL;
 }
 
+/* What can stand behind the parameters. */
+static bool is_qualifiers(const char *text)
+{
+    return text[strspn(text, " &constvolatile")] == '\0';
+}
+
 static void cut_parameters(char *name)
 {
     char *clone = strstr(name, " [clone ");
     if (clone)
         *clone = '\0';
     char *end = strrchr(name, ')');
-    char *opening = end && !strchr(end, ':') ? find_opening(name, end) : NULL;
-    if (opening && opening > name && !strstr(opening, "{lambda"))
+    char *opening = end && is_qualifiers(end + 1) ? find_opening(name, end) : NULL;
+    if (opening && opening > name)
         *opening = '\0';
 }
 

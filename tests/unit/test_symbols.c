@@ -278,6 +278,12 @@ static void test_shorten(void **state)
     expect_short("f(void (*)(int))", "f");
     expect_short("g(int) [clone .cold]", "g");
     expect_short("std::function<int (int)>::operator()(int) const", "std::function<int (int)>::operator()");
+    expect_short("int call<g()::{lambda(int)#1}>(g()::{lambda(int)#1})", "call<g()::{lambda(int)#1}>");
+    expect_short("f(int)::{lambda(int)#1}::operator()(int) const", "f(int)::{lambda(int)#1}::operator()");
+    expect_short("f(int)::{lambda(int)#1}", "f(int)::{lambda(int)#1}");
+    expect_short("A::text[abi:cxx11](int) const &", "A::text[abi:cxx11]");
+    expect_short("A::operator bool() const", "A::operator bool");
+    expect_short("bool operator< <int>(X<int> const&, X<int> const&)", "operator< <int>");
     expect_short("", "");
     expect_short(")", ")");
     expect_short("(", "(");
