@@ -1,19 +1,13 @@
 #include "symbols.h"
 
 #include <elfutils/libdwfl.h>
-#include <fcntl.h>
-#include <gelf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "symbols_modules.h"
 #include "symbols_names.h"
-
-#define MODULES_MAX 512u
 
 #if defined(__x86_64__)
 #define POINTER_REGISTER 7u
@@ -23,17 +17,6 @@
 #define COUNTER_REGISTER 32u
 #define LINK_REGISTER    30u
 #endif
-
-/* A mapped file with code in it. */
-struct module {
-    uint64_t start, end;
-    uint64_t offset; /* in the file, at start */
-    uint64_t bias;   /* addresses in memory are so much higher than in the file */
-    uint64_t inode;
-    unsigned major, minor;
-    bool known; /* the file could be read, and is the same */
-    char path[SYMBOLS_PATH_SIZE];
-};
 
 struct symbols {
     struct module *modules, *wanted; /* MODULES_MAX each: of the Dwfl, and of a new snapshot */
@@ -47,70 +30,6 @@ struct symbols {
     size_t used, most;
 };
 
-/* --- modules --- */
-
-static struct module *find_module(struct module *modules, size_t count, const struct symbols_mapping *mapping)
-{
-    if (count == 0)
-        return NULL;
-    struct module *last = &modules[count - 1]; /* a file's mappings follow each other */
-    return last->inode == mapping->inode && strcmp(last->path, mapping->path) == 0 &&
-                   mapping->offset >= last->offset
-               ? last
-               : NULL;
-}
-
-static bool is_code_file(const struct symbols_mapping *mapping)
-{
-    return mapping->path[0] == '/'
-               ? strncmp(mapping->path, "/dev/", 5) != 0 && strncmp(mapping->path, "/proc/", 6) != 0
-               : strcmp(mapping->path, "[vdso]") == 0;
-}
-
-/* Files of which a part is executable; `known` says at first that the file has not been deleted. */
-static size_t list_modules(const struct snapshot *snapshot, struct module *modules)
-{
-    struct symbols_mapping mapping;
-    size_t count = 0, kept = 0;
-    static bool executable[MODULES_MAX];
-    for (size_t at = 0; symbols_maps_next(snapshot->maps, snapshot->maps_size, &at, &mapping);) {
-        if (!is_code_file(&mapping))
-            continue;
-        struct module *module = find_module(modules, count, &mapping);
-        if (!module && count == MODULES_MAX)
-            break;
-        if (!module) {
-            module = &modules[count];
-            executable[count++] = false;
-            *module = (struct module){.start = mapping.start,
-                                      .offset = mapping.offset,
-                                      .inode = mapping.inode,
-                                      .major = mapping.major,
-                                      .minor = mapping.minor,
-                                      .known = !mapping.deleted};
-            memcpy(module->path, mapping.path, sizeof(module->path));
-        }
-        module->end = mapping.end;
-        executable[module - modules] |= mapping.executable;
-    }
-    for (size_t i = 0; i < count; i++)
-        if (executable[i])
-            modules[kept++] = modules[i];
-    return kept;
-}
-
-static bool same_modules(const struct symbols *symbols, const struct module *modules, size_t count)
-{
-    if (!symbols->dwfl || count != symbols->count)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        const struct module *a = &symbols->modules[i], *b = &modules[i];
-        if (a->start != b->start || a->end != b->end || a->inode != b->inode || strcmp(a->path, b->path) != 0)
-            return false;
-    }
-    return true;
-}
-
 static const struct module *module_at(const struct symbols *symbols, uint64_t address)
 {
     for (size_t i = 0; i < symbols->count; i++)
@@ -119,70 +38,10 @@ static const struct module *module_at(const struct symbols *symbols, uint64_t ad
     return NULL;
 }
 
-/* --- files --- */
-
-/* This process's own: the kernel gives every process the same. */
-static int open_vdso(void)
-{
-    const unsigned char *image = (const void *)getauxval(AT_SYSINFO_EHDR);
-    int memfd = image ? memfd_create("cohab-vdso", MFD_CLOEXEC) : -1;
-    if (memfd < 0)
-        return -1;
-    struct symbols_mapping mapping;
-    char line[1024];
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && fgets(line, sizeof(line), maps)) {
-        size_t at = 0, length = strcspn(line, "\n");
-        if (symbols_maps_next(line, length, &at, &mapping) && strcmp(mapping.path, "[vdso]") == 0 &&
-            write(memfd, image, mapping.end - mapping.start) < 0)
-            break;
-    }
-    if (maps)
-        fclose(maps);
-    return memfd;
-}
-
-/* The file, if it still is the one that was mapped. File systems without a device of their own (major 0:
- * overlay, btrfs) show other numbers in maps than stat(2) does. */
-static int open_module(const struct module *module)
-{
-    struct stat status;
-    if (module->path[0] == '[')
-        return open_vdso();
-    int file = module->known ? open(module->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    if (file < 0)
-        return -1;
-    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
-        (status.st_ino == module->inode || module->major == 0))
-        return file;
-    close(file);
-    return -1;
-}
-
-/* The segment that was mapped first says how far the addresses were moved. */
-static bool find_bias(int file, struct module *module)
-{
-    bool found = false;
-    size_t count = 0;
-    Elf *elf = elf_begin(file, ELF_C_READ_MMAP, NULL);
-    if (!elf || elf_kind(elf) != ELF_K_ELF || elf_getphdrnum(elf, &count) < 0)
-        count = 0;
-    for (size_t i = 0; i < count && !found; i++) {
-        GElf_Phdr part;
-        if (!gelf_getphdr(elf, (int)i, &part) || part.p_type != PT_LOAD)
-            continue;
-        uint64_t page = ~(uint64_t)(sysconf(_SC_PAGESIZE) - 1);
-        found = (part.p_offset & page) == module->offset;
-        module->bias = module->start - (part.p_vaddr & page);
-    }
-    elf_end(elf);
-    return found;
-}
-
 static void report_module(struct symbols *symbols, struct module *module)
 {
-    int file = open_module(module);
-    module->known = file >= 0 && find_bias(file, module) &&
+    int file = modules_open(module);
+    module->known = file >= 0 && modules_find_bias(file, module) &&
                     dwfl_report_elf(symbols->dwfl, symbols_maps_base(module->path), module->path, file,
                                     module->bias, true) != NULL;
     if (file >= 0 && !module->known)
@@ -195,9 +54,10 @@ static void report_module(struct symbols *symbols, struct module *module)
 
 static bool read_word(const struct snapshot *snapshot, uint64_t address, uint64_t *word)
 {
-    uint64_t at = address - snapshot->stack_from;
-    if (address < snapshot->stack_from || at > snapshot->stack_size ||
-        snapshot->stack_size - at < sizeof(*word))
+    uint64_t at = address - snapshot->stack_from, size = snapshot->stack_size;
+    if (size > sizeof(snapshot->stack)) /* a process wrote it that had lost its mind */
+        size = sizeof(snapshot->stack);
+    if (address < snapshot->stack_from || at > size || size - at < sizeof(*word))
         return false;
     memcpy(word, snapshot->stack + at, sizeof(*word));
     return true;
@@ -311,12 +171,16 @@ static const Dwfl_Thread_Callbacks thread_callbacks = {.next_thread = next_threa
  * are forked from one process. */
 static bool prepare(struct symbols *symbols)
 {
-    size_t count = list_modules(symbols->snapshot, symbols->wanted);
-    if (same_modules(symbols, symbols->wanted, count))
+    const struct snapshot *snapshot = symbols->snapshot;
+    size_t size = snapshot->maps_size < sizeof(snapshot->maps) ? snapshot->maps_size : sizeof(snapshot->maps);
+    size_t count = modules_list(snapshot->maps, size, symbols->wanted);
+    bool same = symbols->dwfl && modules_are_same(symbols->modules, symbols->count, symbols->wanted, count);
+    if (same && !modules_drop_overwritten(symbols->modules, count))
         return true;
     if (symbols->dwfl)
         dwfl_end(symbols->dwfl);
-    memcpy(symbols->modules, symbols->wanted, count * sizeof(*symbols->modules));
+    if (!same)
+        memcpy(symbols->modules, symbols->wanted, count * sizeof(*symbols->modules));
     symbols->count = count;
     symbols->attached = false;
     symbols->dwfl = dwfl_begin(&dwfl_callbacks);
@@ -367,21 +231,6 @@ size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, 
     if (symbols->used == wild && module_at(symbols, counter))
         add_frame(symbols, symbols->left ? counter + 1 : counter, symbols->left);
     return symbols->used;
-}
-
-bool symbols_locate(const char *maps, size_t size, uint64_t address, struct symbols_frame *frame)
-{
-    struct symbols_mapping mapping;
-    for (size_t at = 0; symbols_maps_next(maps, size, &at, &mapping);) {
-        if (!mapping.path[0] || address < mapping.start || address >= mapping.end)
-            continue;
-        *frame =
-            (struct symbols_frame){.address = address, .offset = address - mapping.start + mapping.offset};
-        snprintf(frame->module, sizeof(frame->module), "%.63s", symbols_maps_base(mapping.path));
-        memcpy(frame->path, mapping.path, sizeof(frame->path));
-        return true;
-    }
-    return false;
 }
 
 size_t symbols_name(struct symbols *symbols, struct symbols_frame *frames, size_t count, size_t most)

@@ -46,10 +46,10 @@ size_t symbols_unwind(struct symbols *symbols, const struct snapshot *snapshot, 
  * between. Returns how many there are now, up to `most`. */
 size_t symbols_name(struct symbols *symbols, struct symbols_frame *frames, size_t count, size_t most);
 
+/* --- PURE --- */
+
 /* Module and offset of one address, from the list of mappings alone. */
 bool symbols_locate(const char *maps, size_t size, uint64_t address, struct symbols_frame *frame);
-
-/* --- PURE --- */
 
 /* The frame to blame: the innermost one that is neither the C library's, nor a language runtime's, nor
  * cohab's; 0 where there is none. */

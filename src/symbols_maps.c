@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "symbols.h"
+
 #define LINE_SIZE_MAX (SYMBOLS_PATH_SIZE + 128u)
 
 const char *symbols_maps_base(const char *path)
@@ -53,4 +55,26 @@ bool symbols_maps_next(const char *maps, size_t size, size_t *at, struct symbols
     if (!parse(line, mapping))
         *mapping = (struct symbols_mapping){0};
     return true;
+}
+
+bool symbols_maps_same_file(const struct symbols_mapping *first, const struct symbols_mapping *next)
+{
+    return first->inode == next->inode && next->offset >= first->offset &&
+           strcmp(first->path, next->path) == 0;
+}
+
+bool symbols_locate(const char *maps, size_t size, uint64_t address, struct symbols_frame *frame)
+{
+    struct symbols_mapping mapping, first = {0};
+    for (size_t at = 0; symbols_maps_next(maps, size, &at, &mapping);) {
+        if (!symbols_maps_same_file(&first, &mapping))
+            first = mapping;
+        if (!mapping.path[0] || address < mapping.start || address >= mapping.end)
+            continue;
+        *frame = (struct symbols_frame){.address = address, .offset = address - first.start + first.offset};
+        snprintf(frame->module, sizeof(frame->module), "%.63s", symbols_maps_base(mapping.path));
+        memcpy(frame->path, mapping.path, sizeof(frame->path));
+        return true;
+    }
+    return false;
 }

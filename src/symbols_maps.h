@@ -24,6 +24,10 @@ struct symbols_mapping {
  * path of no length. */
 bool symbols_maps_next(const char *maps, size_t size, size_t *at, struct symbols_mapping *mapping);
 
+/* Whether `next`, of a line further down, is of the file whose first mapping is `first`: a file's mappings
+ * follow each other. */
+bool symbols_maps_same_file(const struct symbols_mapping *first, const struct symbols_mapping *next);
+
 /* "libspell.so" of "/opt/libspell.so". */
 const char *symbols_maps_base(const char *path);
 
