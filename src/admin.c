@@ -129,7 +129,8 @@ static void handle_clear(struct admin_connection *connection, const struct envel
         msgpack_sbuffer_init(&result);
         msgpack_packer_init(&packer, &result, msgpack_sbuffer_write);
         unsigned cleared = clear_words(&connection->admin->master->crashes->book, words.array);
-        log_info("quarantine: %u requests cleared", cleared);
+        log_event(LOG_INFO, "quarantine_cleared", LOG_FIELDS(.count = cleared),
+                  "quarantine: %u requests cleared", cleared);
         msgpack_pack_map(&packer, 1);
         pack_text(&packer, "cleared");
         msgpack_pack_unsigned_int(&packer, cleared);
@@ -211,7 +212,7 @@ static void handle_request(struct admin_connection *connection, const struct env
     } else if (method_is(request, "stop") && stop_params(request, &now)) {
         msgpack_pack_nil(&packer);
         answer_result(connection, request->msgid, &result);
-        log_info("asked to stop through the admin socket");
+        log_event(LOG_INFO, "stop_asked", NULL, "asked to stop through the admin socket");
         master_stop(master, now);
     } else if (method_is(request, "stop")) {
         answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
@@ -341,7 +342,8 @@ static void on_listener(struct ev_loop *loop, ev_io *watcher, int events)
     }
     struct admin_connection *connection = find_place(admin);
     if (!connection) {
-        log_warn("admin connection refused: %d are in use", CONNECTIONS_MAX);
+        log_event(LOG_WARN, "admin_refused", LOG_FIELDS(.count = CONNECTIONS_MAX),
+                  "admin connection refused: %d are in use", CONNECTIONS_MAX);
         close(fd);
         return;
     }
@@ -364,7 +366,7 @@ int admin_init(struct master *master)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
     if (!admin) {
-        log_error("cannot open the admin socket: out of memory");
+        log_event(LOG_ERROR, "listen_failed", NULL, "cannot open the admin socket: out of memory");
         return -1;
     }
     admin->master = master;

@@ -165,11 +165,20 @@ static void pack_crashes(const struct master *master, msgpack_packer *packer)
     pack_number_entry(packer, "lost", master->crashes->lost);
 }
 
+static void pack_log(const struct master *master, msgpack_packer *packer)
+{
+    pack_text(packer, "log");
+    msgpack_pack_map(packer, 3);
+    pack_optional_entry(packer, "file", master->options->log_file ? master->options->log_file : "");
+    pack_number_entry(packer, "dropped", log_dropped());
+    pack_number_entry(packer, "output_dropped", output_lines_skipped());
+}
+
 void admin_pack_status(const struct master *master, msgpack_packer *packer)
 {
     uint64_t now = clock_now();
     const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
-    msgpack_pack_map(packer, 9);
+    msgpack_pack_map(packer, 10);
     pack_number_entry(packer, "version", 1);
     pack_optional_entry(packer, "problem", problem);
     pack_server(master, packer, now);
@@ -179,6 +188,7 @@ void admin_pack_status(const struct master *master, msgpack_packer *packer)
     pack_workers(master, packer, now);
     pack_deaths(master, packer, now);
     pack_crashes(master, packer);
+    pack_log(master, packer);
 }
 
 /* --- quarantine --- */

@@ -230,7 +230,12 @@ static void log_report(const struct crash *crash, const struct reporter_reply *r
         snprintf(who, sizeof(who), "worker %u", crash->job.worker);
     if (reply->id[0])
         snprintf(report, sizeof(report), " (report %s)", reply->id);
-    log_info("%s: %s%s%s%s", who, reply->cause, reply->top[0] ? ": " : "", reply->top, report);
+    log_event(
+        LOG_INFO, "crash_reported",
+        LOG_FIELDS(.worker = crash->job.worker, .pid = crash->job.pid, .generation = crash->job.generation,
+                   .role = crash->job.worker > 0 ? NULL : "forkserver", .engine = crash->job.engine_name,
+                   .method = crash->job.method, .cause = reply->cause, .report = reply->id),
+        "%s: %s%s%s%s", who, reply->cause, reply->top[0] ? ": " : "", reply->top, report);
 }
 
 static void note_report(struct crash *crash, const struct reporter_reply *reply)
@@ -261,8 +266,11 @@ static void on_quick(struct crash *crash, const struct reporter_reply *reply)
                                          .deadline = reply->deadline,
                                          .peer = crash->job.peer_pid};
     if (quarantine_note(&crashes->book, &kill, clock_now()))
-        log_warn("requests like this one of %s() are refused from now on: they have killed %u workers",
-                 crash->job.method, options->quarantine_after);
+        log_event(
+            LOG_WARN, "quarantined",
+            LOG_FIELDS(.method = crash->job.method, .report = reply->id, .count = options->quarantine_after),
+            "requests like this one of %s() are refused from now on: they have killed %u workers",
+            crash->job.method, options->quarantine_after);
 }
 
 /* --- the reporter --- */
@@ -274,6 +282,12 @@ static void close_socket(struct crashes *crashes)
     ev_io_stop(crashes->master->loop, &crashes->socket);
     close(crashes->socket.fd);
     crashes->socket.fd = -1;
+}
+
+static void end_output(struct crashes *crashes)
+{
+    output_drain(&crashes->output);
+    output_close(&crashes->output);
 }
 
 /* Returns 1; 0: when the socket has room again; -1: there is no reporter any more; -2: later, of lack of
@@ -395,7 +409,7 @@ static void on_socket(struct ev_loop *loop, ev_io *watcher, int events)
 }
 
 /* In the forked child, until exec. */
-_Noreturn static void become_reporter(const struct crashes *crashes, int socket)
+_Noreturn static void become_reporter(const struct crashes *crashes, int socket, int output)
 {
     static char argv0[] = "cohab: reporter";
     char **argv = crashes->master->argv;
@@ -404,7 +418,8 @@ _Noreturn static void become_reporter(const struct crashes *crashes, int socket)
     setpgid(0, 0); /* Ctrl-C is for the master alone */
     int program = fcntl(crashes->program, F_DUPFD_CLOEXEC, REPORTER_SOCKET + 1);
     int null = open("/dev/null", O_RDONLY);
-    if (program < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+    if (program < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+        dup2(output, STDERR_FILENO) < 0)
         _exit(EXIT_FAILURE);
     if (socket == REPORTER_SOCKET ? fcntl(socket, F_SETFD, 0) < 0 : dup2(socket, REPORTER_SOCKET) < 0)
         _exit(EXIT_FAILURE);
@@ -412,6 +427,7 @@ _Noreturn static void become_reporter(const struct crashes *crashes, int socket)
         _exit(EXIT_FAILURE);
     (void)close_range(REPORTER_SOCKET + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     signal(SIGHUP, SIG_DFL);
+    signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
     argv[0] = argv0;
     execveat(program, "", argv, environ, AT_EMPTY_PATH);
     _exit(EXIT_FAILURE);
@@ -422,17 +438,21 @@ static bool start_reporter(struct crashes *crashes)
     int pair[2];
     if (ipc_pair(pair, 0) < 0)
         return false;
-    pid_t pid = fork();
+    int output = output_open(&crashes->output, crashes->master->loop, OUTPUT_REPORTER);
+    pid_t pid = output < 0 ? -1 : fork();
     if (pid == 0)
-        become_reporter(crashes, pair[1]);
+        become_reporter(crashes, pair[1], output);
     int saved = errno;
     close(pair[1]);
+    if (output >= 0)
+        close(output);
     if (pid < 0) {
         close(pair[0]);
+        output_close(&crashes->output);
         errno = saved;
         return false;
     }
-    crashes->reporter = pid;
+    crashes->reporter = crashes->output.pid = pid;
     crashes->born_at = clock_now();
     crashes->written_before = crashes->written;
     ev_io_set(&crashes->socket, pair[0], EV_READ);
@@ -449,7 +469,8 @@ void crashes_start_reporter(struct master *master)
     if (crashes->program < 0 || crashes->reporter != 0 || now < crashes->backoff.retry_at)
         return;
     if (!start_reporter(crashes)) {
-        log_warn("cannot start cohabd-reporter: %m; crashes are not reported");
+        log_event(LOG_WARN, "reporter_not_started", NULL,
+                  "cannot start cohabd-reporter: %m; crashes are not reported");
         backoff_note(&crashes->backoff, &(struct life){.ended_at = now});
     }
     send_jobs(crashes);
@@ -459,11 +480,14 @@ void crashes_reporter_died(struct master *master, int status)
 {
     struct crashes *crashes = master->crashes;
     char how[64];
+    pid_t pid = crashes->reporter;
     read_replies(crashes);
     close_socket(crashes);
+    end_output(crashes);
     crashes->reporter = 0;
     deaths_describe_status(status, how, sizeof(how));
-    log_warn("cohabd-reporter died: %s", how);
+    log_event(LOG_WARN, "reporter_died", LOG_FIELDS(.pid = pid, .role = "reporter", .cause = how),
+              "cohabd-reporter died: %s", how);
     backoff_note(&crashes->backoff, &(struct life){.served = true,
                                                    .born_at = crashes->born_at,
                                                    .ended_at = clock_now(),
@@ -493,7 +517,9 @@ static void give_up(struct crash *crash, const char *why)
 {
     if (is_reported(crash)) {
         crash->crashes->lost++;
-        log_warn("a crash of worker %u is not reported: %s", crash->job.worker, why);
+        log_event(LOG_WARN, "report_lost",
+                  LOG_FIELDS(.worker = crash->job.worker, .pid = crash->job.pid, .cause = why),
+                  "a crash of worker %u is not reported: %s", crash->job.worker, why);
     }
     tell_listener(crash, NULL);
     free(crash);
@@ -588,6 +614,7 @@ void crashes_end(struct master *master)
         (void)kill(crashes->reporter, SIGKILL); /* it reads symbols that nobody wants any more, if anything */
     while (crashes->reporter > 0 && clock_now() < end && waitpid(crashes->reporter, NULL, WNOHANG) == 0)
         nanosleep(&pause, NULL);
+    end_output(crashes);
 }
 
 /* --- set-up --- */
@@ -605,8 +632,9 @@ static void settle_directory(struct crashes *crashes, const struct options *opti
     if (crash_dir_default(directory, sizeof(crashes->directory)) == 0 && crash_dir_make(directory) == 0 &&
         access(directory, W_OK | X_OK) == 0)
         return;
-    log_warn("no crash reports: cannot use %s: %m; see --crash-dir",
-             *directory ? directory : "a default directory");
+    log_event(LOG_WARN, "no_reports", LOG_FIELDS(.path = directory),
+              "no crash reports: cannot use %s: %m; see --crash-dir",
+              *directory ? directory : "a default directory");
     directory[0] = '\0';
 }
 
@@ -631,7 +659,8 @@ static int open_program(void)
     strcpy(strrchr(path, '/'), "/cohabd-reporter");
     int program = open(path, O_PATH | O_CLOEXEC);
     if (program < 0)
-        log_warn("crashes are not reported: cannot open %s: %m", path);
+        log_event(LOG_WARN, "no_reports", LOG_FIELDS(.path = path),
+                  "crashes are not reported: cannot open %s: %m", path);
     return program;
 }
 
@@ -641,6 +670,7 @@ void crashes_init(struct master *master)
     master->crashes = &crashes;
     crashes.master = master;
     crashes.last = &crashes.first;
+    crashes.output.watcher.fd = -1;
     ev_init(&crashes.socket, on_socket);
     crashes.socket.fd = -1;
     crashes.socket.data = &crashes;

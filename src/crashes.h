@@ -21,6 +21,7 @@ struct crashes {
     pid_t reporter; /* 0: none */
     int program;    /* the reporter's file; -1: there is none */
     ev_io socket;   /* fd -1: none */
+    struct output output;
     struct backoff backoff;
     uint64_t born_at;
     uint64_t written_before;     /* reports, when it was born */

@@ -218,8 +218,9 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
     };
     uint32_t slot = 0;
     if (!row_is_plausible(master, row)) {
-        log_warn("worker %u: its row was overwritten: the connection that it held is closed",
-                 seat->child.number);
+        log_event(LOG_WARN, "row_overwritten", SEAT_FIELDS(seat),
+                  "worker %u: its row was overwritten: the connection that it held is closed",
+                  seat->child.number);
         close_lost(master);
         return;
     }
@@ -228,7 +229,8 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
         return;
     read_buffer(seat, &facts);
     struct recovery_plan plan = recovery_decide(&facts);
-    log_debug("worker %u was %s: slot %u, action %d, answer %d", seat->child.number,
+    log_event(LOG_DEBUG, "claim_recovered", SEAT_FIELDS(seat, .method = row->method),
+              "worker %u was %s: slot %u, action %d, answer %d", seat->child.number,
               row_state_name(row->state), slot, (int)plan.action, (int)plan.answer);
     if (crash && is_about_the_engine(&plan)) {
         crashes_hold(crash, row->claim, &plan);
@@ -282,16 +284,20 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
 {
     char label[LABEL_SIZE], cause[CAUSE_SIZE];
     struct master *master = seat->master;
+    uint64_t age = clock_now() - seat->child.born_at;
     child_label(&seat->child, label, sizeof(label));
     if (has_left(row, status)) {
-        log_info("%s left", label);
+        log_event(LOG_INFO, "worker_left", SEAT_FIELDS(seat, .duration = age), "%s left", label);
         return;
     }
     describe_death(seat, row, status, cause, sizeof(cause));
+    const struct log_fields *fields =
+        SEAT_FIELDS(seat, .engine = master->forkserver.engine_name, .cause = cause, .duration = age,
+                    .method = row->valid && row->state == ROW_RUNNING ? row->method : NULL);
     if (master->state == MASTER_KILLING) /* by this master */
-        log_info("%s ended: %s", label, cause);
+        log_event(LOG_INFO, "worker_ended", fields, "%s ended: %s", label, cause);
     else
-        log_warn("%s died: %s", label, cause);
+        log_event(LOG_WARN, "worker_died", fields, "%s died: %s", label, cause);
     struct death *death = &master->deaths[master->worker_deaths++ % MASTER_DEATHS_KEPT];
     *death = (struct death){.worker = seat->child.number, .pid = seat->child.pid, .at = clock_now()};
     memcpy(death->cause, cause, sizeof(cause));

@@ -43,8 +43,12 @@ static void on_loaded(struct master *master, const struct ipc_message *message)
     copy_part(message, 0, forkserver->engine_name, sizeof(forkserver->engine_name));
     copy_part(message, 1, forkserver->engine_version, sizeof(forkserver->engine_version));
     copy_part(message, 2, forkserver->build_id, sizeof(forkserver->build_id));
-    log_info("engine %s %s loaded, generation %u", forkserver->engine_name, forkserver->engine_version,
-             forkserver->generation);
+    log_event(LOG_INFO, "engine_loaded",
+              LOG_FIELDS(.pid = forkserver->pid, .generation = forkserver->generation,
+                         .engine = forkserver->engine_name, .path = master->options->engine_path,
+                         .duration = forkserver->progress_at - forkserver->born_at),
+              "engine %s %s loaded, generation %u", forkserver->engine_name, forkserver->engine_version,
+              forkserver->generation);
     supervise_births(master);
 }
 
@@ -56,17 +60,22 @@ static void handle_forkserver_message(struct master *master, const struct ipc_me
         on_loaded(master, message);
         break;
     case IPC_LOAD_FAILED:
-        log_error("engine %s: %s", master->options->engine_path, message->text);
+        log_event(LOG_ERROR, "load_failed",
+                  LOG_FIELDS(.pid = master->forkserver.pid, .generation = master->forkserver.generation,
+                             .path = master->options->engine_path, .cause = message->text),
+                  "engine %s: %s", master->options->engine_path, message->text);
         snprintf(master->load_problem, sizeof(master->load_problem), "the engine does not load: %.480s",
                  message->text);
         master->forkserver.explained = true;
         break;
     case IPC_FORK_FAILED:
-        log_error("worker %u: cannot fork: %s", number,
+        log_event(LOG_ERROR, "fork_failed", LOG_FIELDS(.worker = number, .cause = message->text),
+                  "worker %u: cannot fork: %s", number,
                   message->text); /* its control socket ends the birth */
         break;
     default:
-        log_warn("the forkserver sent an unknown message (%u)", message->type);
+        log_event(LOG_WARN, "forkserver_rogue", LOG_FIELDS(.pid = master->forkserver.pid),
+                  "the forkserver sent an unknown message (%u)", message->type);
     }
 }
 
@@ -118,6 +127,7 @@ _Noreturn static void become_forkserver(const struct master *master, int control
     if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_HANDED_END, ~0u, 0) < 0)
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
     signal(SIGHUP, SIG_DFL);
+    signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
     signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
     preload_request();
     execv("/proc/self/exe", argv);
@@ -156,7 +166,7 @@ static int open_memory(struct master *master, int *output)
 {
     struct forkserver_state *forkserver = &master->forkserver;
     forkserver->snapshot = shared_create("cohab-snapshot", sizeof(struct snapshot));
-    *output = output_open(&forkserver->output, master->loop, 0);
+    *output = output_open(&forkserver->output, master->loop, OUTPUT_FORKSERVER);
     return forkserver->snapshot < 0 || *output < 0 ? -1 : 0;
 }
 
@@ -167,7 +177,7 @@ int generation_start(struct master *master)
     char **argv = forkserver_argv(master);
     if (!argv || open_memory(master, &output) < 0 || ipc_pair(pair, 0) < 0) {
         free(argv);
-        log_error("cannot start a forkserver: %m");
+        log_event(LOG_ERROR, "forkserver_not_started", NULL, "cannot start a forkserver: %m");
         note_failure(forkserver);
         if (output >= 0)
             close(output);
@@ -183,13 +193,13 @@ int generation_start(struct master *master)
     close(output);
     errno = saved;
     if (pid < 0) {
-        log_error("cannot fork a forkserver: %m");
+        log_event(LOG_ERROR, "forkserver_not_started", NULL, "cannot fork a forkserver: %m");
         close(pair[0]);
         close_memory(master);
         note_failure(forkserver);
         return -1;
     }
-    forkserver->pid = pid;
+    forkserver->pid = forkserver->output.pid = pid;
     forkserver->born_at = clock_now();
     forkserver->explained = false;
     forkserver->control = pair[0];
@@ -202,7 +212,10 @@ int generation_start(struct master *master)
 
 static void tell_never_loaded(struct master *master, const char *how)
 {
-    log_error("engine %s: load() never returned: %s", master->options->engine_path, how);
+    log_event(LOG_ERROR, "load_failed",
+              LOG_FIELDS(.pid = master->forkserver.pid, .generation = master->forkserver.generation,
+                         .path = master->options->engine_path, .cause = how),
+              "engine %s: load() never returned: %s", master->options->engine_path, how);
     snprintf(master->load_problem, sizeof(master->load_problem), "load() never returned: %s", how);
 }
 
@@ -241,9 +254,12 @@ void generation_died(struct master *master, int status, uint64_t peak)
     }
     if (supervise_wants_births(master)) {
         if (forkserver->loaded)
-            log_error("forkserver (pid %d) died: %s; a new one is started", (int)forkserver->pid, how);
+            log_event(LOG_ERROR, "forkserver_died",
+                      LOG_FIELDS(.pid = forkserver->pid, .generation = forkserver->generation, .cause = how),
+                      "forkserver (pid %d) died: %s; a new one is started", (int)forkserver->pid, how);
         else if (WIFEXITED(status) && WEXITSTATUS(status) == FORKSERVER_EXIT_NOT_RUN)
-            log_error("cannot execute /proc/self/exe for a forkserver: is /proc mounted?");
+            log_event(LOG_ERROR, "forkserver_not_started", LOG_FIELDS(.pid = forkserver->pid),
+                      "cannot execute /proc/self/exe for a forkserver: is /proc mounted?");
         else if (!forkserver->explained)
             tell_never_loaded(master, how);
     }

@@ -21,6 +21,8 @@ char *listen_path_with(const char *path, const char *suffix)
     return joined;
 }
 
+#define TELL_FAILED(socket, ...)                                                                             \
+    log_event(LOG_ERROR, "listen_failed", LOG_FIELDS(.path = (socket)), __VA_ARGS__)
 #define NOT_A_SOCKET "%s exists and is not a socket: remove it, or choose another --socket"
 
 /* --- the lock --- */
@@ -114,23 +116,23 @@ static int remove_stale(const char *path, const struct sockaddr_un *address)
     if (lstat(path, &status) < 0) {
         if (errno == ENOENT)
             return 0;
-        log_error("cannot look at %s: %m", path);
+        TELL_FAILED(path, "cannot look at %s: %m", path);
         return -1;
     }
     if (!S_ISSOCK(status.st_mode)) {
-        log_error(NOT_A_SOCKET, path);
+        TELL_FAILED(path, NOT_A_SOCKET, path);
         return -1;
     }
     int listens = somebody_listens(address);
     if (listens != 0) {
         if (listens < 0)
-            log_error("cannot look who listens on %s: %m", path);
+            TELL_FAILED(path, "cannot look who listens on %s: %m", path);
         else
-            log_error("another program listens on %s: stop it, or choose another --socket", path);
+            TELL_FAILED(path, "another program listens on %s: stop it, or choose another --socket", path);
         return -1;
     }
     if (unlink(path) < 0 && errno != ENOENT) {
-        log_error("cannot remove the stale socket %s: %m", path);
+        TELL_FAILED(path, "cannot remove the stale socket %s: %m", path);
         return -1;
     }
     return 0;
@@ -153,7 +155,7 @@ int listen_unix(const char *path, mode_t mode)
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener >= 0 && bind_with_mode(listener, &address, mode) == 0 && listen(listener, SOMAXCONN) == 0)
         return listener;
-    log_error("cannot listen on %s: %m", path);
+    TELL_FAILED(path, "cannot listen on %s: %m", path);
     if (listener >= 0)
         close(listener);
     return -1;

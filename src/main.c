@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "forkserver.h"
+#include "log.h"
 #include "master.h"
 #include "options.h"
 #include "replay.h"
@@ -26,8 +27,10 @@ int main(int argc, char **argv)
     open_standard_descriptors();
     bool is_forkserver = argc > 0 && strlen(argv[0]) == TITLE_ROOM - 1 &&
                          strncmp(argv[0], FORKSERVER_ARGV0 " ", strlen(FORKSERVER_ARGV0) + 1) == 0;
-    if (is_forkserver)
+    if (is_forkserver) {
         title_init(argc, argv);
+        log_relay();
+    }
     options_parse(&options, argc, argv);
     if (is_forkserver)
         forkserver_run(&options);

@@ -62,12 +62,13 @@ static void take_connection(struct master *master, int connection)
     }
     master->accepted++;
     if (slots_add(&master->slots, connection, master->options->io_timeout) < 0)
-        log_warn("connection closed at once: %m");
+        log_event(LOG_WARN, "connection_lost", NULL, "connection closed at once: %m");
 }
 
 static void pause_accepting(struct master *master)
 {
-    log_warn("cannot accept connections: %m; trying again in %g s", ACCEPT_PAUSE);
+    log_event(LOG_WARN, "accept_failed", NULL, "cannot accept connections: %m; trying again in %g s",
+              ACCEPT_PAUSE);
     ev_io_stop(master->loop, &master->listener);
     ev_timer_again(master->loop, &master->resume);
 }
@@ -151,7 +152,7 @@ static void finish(struct master *master)
     admin_close(master);
     listen_unlock(master->options->socket, master->lock);
     remove_directory(master->options);
-    log_info("stopped");
+    log_event(LOG_INFO, "stopped", LOG_FIELDS(.duration = clock_now() - master->started_at), "stopped");
     ev_break(master->loop, EVBREAK_ALL);
 }
 
@@ -190,11 +191,12 @@ void master_stop(struct master *master, bool now)
     if (master->state >= MASTER_KILLING)
         return;
     if (now || master->state != MASTER_SERVING) {
-        log_info("stopping at once");
+        log_event(LOG_INFO, "stopping", NULL, "stopping at once");
         kill_all(master);
         return;
     }
-    log_info("stopping; running calls have %g s", (double)master->options->stop_timeout / 1e9);
+    log_event(LOG_INFO, "stopping", NULL, "stopping; running calls have %g s",
+              (double)master->options->stop_timeout / 1e9);
     master->state = MASTER_STOPPING;
     master->stop_at = clock_now() + master->options->stop_timeout;
     master->quiet_at = clock_now() + QUIET_WAIT;
@@ -234,13 +236,15 @@ void master_look_at_stop(struct master *master)
         begin_leaving(master);
     } else if ((master->state == MASTER_STOPPING && now >= master->stop_at) ||
                (leaving && is_overdue(master, now))) {
-        log_warn(leaving ? "workers do not leave: killed" : "calls still run after --stop-timeout: killed");
+        log_event(LOG_WARN, "stop_overdue", NULL, "%s",
+                  leaving ? "workers do not leave: killed" : "calls still run after --stop-timeout: killed");
         kill_all(master);
     }
     if (master->state == MASTER_LEAVING || master->state == MASTER_KILLING) {
         unsigned alive = supervise_alive(master) + (master->forkserver.pid != 0);
         if (alive > 0 && master->state == MASTER_KILLING && now >= master->stop_at)
-            log_warn("%u processes do not die; they are left behind", alive);
+            log_event(LOG_WARN, "left_behind", LOG_FIELDS(.count = alive),
+                      "%u processes do not die; they are left behind", alive);
         else if (alive > 0)
             return;
         if (!reports_are_out(master, now))
@@ -256,6 +260,14 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     master_stop(watcher->data, watcher->signum == SIGQUIT);
 }
 
+static void on_reopen(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    log_reopen();
+}
+
 static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
 {
     char ignored[64];
@@ -264,7 +276,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     if (size > 0 || (size < 0 && (errno == EINTR || errno == EAGAIN)))
         return;
     ev_io_stop(loop, watcher);
-    log_info("the owner is gone");
+    log_event(LOG_INFO, "owner_gone", NULL, "the owner is gone");
     struct master *master = watcher->data;
     if (master->state <= MASTER_SERVING) /* else it stops already, and this is no order to hasten */
         master_stop(master, false);
@@ -296,7 +308,11 @@ void master_serve(struct master *master)
     ev_io_set(&master->listener, listener, EV_READ);
     ev_io_start(master->loop, &master->listener);
     master->state = MASTER_SERVING;
-    log_info("serving on %s", master->options->socket);
+    log_event(LOG_INFO, "serving",
+              LOG_FIELDS(.path = master->options->socket, .engine = master->forkserver.engine_name,
+                         .duration = clock_now() - master->started_at),
+              "serving on %s", master->options->socket);
+    log_serving();
     /* From here on nothing may end this process but a stop: what fails is logged and tried again. */
 }
 
@@ -330,8 +346,9 @@ static void raise_descriptor_limit(struct options *options)
                   (unsigned long)limit.rlim_max, FD_BASE);
         options->max_connections = (unsigned)(limit.rlim_max - FD_BASE);
         needed = limit.rlim_max;
-        log_warn("the hard limit of open files is %lu: --max-connections is lowered to %u",
-                 (unsigned long)limit.rlim_max, options->max_connections);
+        log_event(LOG_WARN, "connections_limited", LOG_FIELDS(.count = options->max_connections),
+                  "the hard limit of open files is %lu: --max-connections is lowered to %u",
+                  (unsigned long)limit.rlim_max, options->max_connections);
     }
     limit.rlim_cur = needed;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -356,6 +373,8 @@ static void watch_signals(struct master *master)
         master->signals[i].data = master;
         ev_signal_start(master->loop, &master->signals[i]);
     }
+    ev_signal_init(&master->reopen, on_reopen, SIGUSR1);
+    ev_signal_start(master->loop, &master->reopen);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a full log or memfd is an error like others */
     signal(SIGHUP, SIG_IGN);  /* the terminal may go, the server stays */
@@ -400,6 +419,13 @@ static void set_up(struct master *master)
     init_watchers(master);
 }
 
+static void open_log(const struct options *options)
+{
+    if (options->log_file && log_open(options->log_file) < 0)
+        fatal("--log-file %s: %s", options->log_file,
+              errno == ELOOP ? "it is a symbolic link, which is not followed" : strerror(errno));
+}
+
 int master_run(const struct options *options, int argc, char **argv)
 {
     static struct master master;
@@ -407,6 +433,7 @@ int master_run(const struct options *options, int argc, char **argv)
     adjusted = *options;
     clear_descriptors(&adjusted);
     log_never_block();
+    open_log(options);
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted,

@@ -12,6 +12,7 @@
 
 #include "children.h"
 #include "deadline.h"
+#include "log.h"
 #include "options.h"
 #include "output.h"
 #include "reporter.h"
@@ -55,6 +56,11 @@ struct seat {
     bool explained;     /* its process has said why it does not start */
     bool slow_start;    /* it has been said that its start() takes long */
 };
+
+/* What an event is about: LOG_FIELDS() of a seat's process, and more. */
+#define SEAT_FIELDS(seat, ...)                                                                               \
+    LOG_FIELDS(.worker = (seat)->child.number, .pid = (seat)->child.pid,                                     \
+               .generation = (seat)->child.generation, __VA_ARGS__)
 
 /* Whether its process has said that it is ready: only then does its row mean anything. */
 static inline bool seat_serves(const struct seat *seat)
@@ -112,6 +118,7 @@ struct master {
     ev_io listener;
     ev_io lifeline;
     ev_signal signals[3];
+    ev_signal reopen;   /* SIGUSR1 */
     ev_signal children; /* SIGCHLD */
     pid_t reaped;       /* whose death is being handled; 0: none */
     ev_timer tick;      /* every 100 ms, every 10 ms while a call runs */

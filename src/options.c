@@ -64,6 +64,8 @@ static const char help_text[] =
     "  --lifeline-fd FD        stop when this inherited descriptor reaches end of file\n"
     "  --remove-directory      at the end remove the socket's directory, if nothing else is in it\n"
     "  --log-level LEVEL       error, warn, info or debug (info)\n"
+    "  --log-format FORMAT     text, or json: one object a line (text)\n"
+    "  --log-file FILE         log there, not to standard error; SIGUSR1 opens it anew\n"
     "  --replay FILE           run the request of a crash report in one process, without a server, and exit\n"
     "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
     "  --version, --help\n"
@@ -96,6 +98,8 @@ enum option_id {
     OPTION_LIFELINE_FD,
     OPTION_REMOVE_DIRECTORY,
     OPTION_LOG_LEVEL,
+    OPTION_LOG_FORMAT,
+    OPTION_LOG_FILE,
     OPTION_REPLAY,
     OPTION_CHECK,
     OPTION_VERSION,
@@ -127,6 +131,8 @@ static const struct option long_options[] = {
     {"lifeline-fd", required_argument, NULL, OPTION_LIFELINE_FD},
     {"remove-directory", no_argument, NULL, OPTION_REMOVE_DIRECTORY},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
+    {"log-file", required_argument, NULL, OPTION_LOG_FILE},
     {"replay", required_argument, NULL, OPTION_REPLAY},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -307,6 +313,14 @@ static void set_option(struct options *options, int id, const char *value)
             usage_error("--log-level takes error, warn, info or debug, not '%s'", value);
         options->log_level = (enum log_level)log_level_parse(value);
         break;
+    case OPTION_LOG_FORMAT:
+        if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
+            usage_error("--log-format takes text or json, not '%s'", value);
+        options->log_format = strcmp(value, "json") == 0 ? LOG_JSON : LOG_TEXT;
+        break;
+    case OPTION_LOG_FILE:
+        options->log_file = value;
+        break;
     case OPTION_REPLAY:
         options->replay = value;
         break;
@@ -429,6 +443,7 @@ void options_parse(struct options *options, int argc, char **argv)
     if (options->default_timeout == 0)
         options->default_timeout = shorter(30 * CLOCK_NS_PER_S, options->max_timeout);
     log_set_level(options->log_level);
+    log_set_format(options->log_format);
     if (!options->check && !options->replay && (!options->socket || !*options->socket))
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");
     take_engine(options, argc, argv, optind);

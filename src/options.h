@@ -25,7 +25,9 @@ struct options {
     bool quarantine_timeouts;  /* deadlines count as kills */
     mode_t socket_mode;
     enum log_level log_level;
-    int lifeline; /* descriptor whose end of file stops the server; -1: none */
+    enum log_format log_format;
+    const char *log_file; /* NULL: standard error */
+    int lifeline;         /* descriptor whose end of file stops the server; -1: none */
     bool core;
     bool remove_directory;
     bool check;

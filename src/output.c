@@ -19,6 +19,15 @@
 #define LINES_OF_ALL 400
 
 static unsigned lines_left = LINES_OF_ALL;
+static uint64_t lines_skipped;
+
+static void log_bytes(const struct output *output, const char *line, size_t size)
+{
+    const char *role = output->number == OUTPUT_FORKSERVER ? "forkserver"
+                       : output->number == OUTPUT_REPORTER ? "reporter"
+                                                           : NULL;
+    log_output(LOG_FIELDS(.worker = role ? 0 : output->number, .pid = output->pid, .role = role), line, size);
+}
 
 static void log_line(struct output *output)
 {
@@ -28,11 +37,12 @@ static void log_line(struct output *output)
         return;
     if (output->lines_left == 0 || lines_left == 0) {
         output->skipped++;
+        lines_skipped++;
         return;
     }
     output->lines_left--;
     lines_left--;
-    log_output(output->number, output->line, size);
+    log_bytes(output, output->line, size);
 }
 
 /* And may log as many again. */
@@ -40,8 +50,8 @@ static void tell_skipped(struct output *output)
 {
     char line[64];
     if (output->skipped > 0 && lines_left > 0)
-        log_output(output->number, line,
-                   (size_t)snprintf(line, sizeof(line), "(%u lines were not logged)", output->skipped));
+        log_bytes(output, line,
+                  (size_t)snprintf(line, sizeof(line), "(%u lines were not logged)", output->skipped));
     if (lines_left > 0)
         output->skipped = 0;
     output->lines_left = LINES_OF_ONE;
@@ -50,6 +60,11 @@ static void tell_skipped(struct output *output)
 void output_tick(void)
 {
     lines_left = LINES_OF_ALL;
+}
+
+uint64_t output_lines_skipped(void)
+{
+    return lines_skipped;
 }
 
 static void keep_tail(struct output *output, const char *bytes, size_t size)
@@ -116,6 +131,7 @@ int output_open(struct output *output, struct ev_loop *loop, unsigned number)
         return -1;
     output->loop = loop;
     output->number = number;
+    output->pid = 0;
     output->line_size = output->tail_size = 0;
     output->skipped = 0;
     output->lines_left = LINES_OF_ONE;

@@ -421,7 +421,7 @@ static void set_up(struct reporter *reporter, int argc, char **argv)
     static char directory[4096];
     options_parse(&reporter->options, argc, argv);
     fcntl(REPORTER_SOCKET, F_SETFD, FD_CLOEXEC);
-    log_never_block();
+    log_relay();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGTERM, SIG_IGN); /* to the whole control group: it ends with the master */

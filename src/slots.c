@@ -138,8 +138,9 @@ void slots_close(struct slots *slots, uint32_t number)
 
 static void close_unusable(struct slots *slots, uint32_t slot)
 {
-    log_warn("connection of pid %d closed: cannot watch it: %m (fs.epoll.max_user_watches, memory)",
-             (int)slots->slots[slot].peer_pid);
+    log_event(LOG_WARN, "connection_lost", NULL,
+              "connection of pid %d closed: cannot watch it: %m (fs.epoll.max_user_watches, memory)",
+              (int)slots->slots[slot].peer_pid);
     slots_close(slots, slot);
 }
 
@@ -195,7 +196,7 @@ void slots_suspect(struct slots *slots, bool first)
     if (file)
         fclose(file);
     else
-        log_warn("cannot look for connections that a worker lost: %m");
+        log_event(LOG_WARN, "sweep_failed", NULL, "cannot look for connections that a worker lost: %m");
     free(disarmed);
 }
 

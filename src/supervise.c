@@ -46,7 +46,8 @@ static void send_signal(const struct seat *seat, int signal)
     if (seat->child.pid == seat->master->reaped)
         return; /* its last messages are being read, and its pid may be somebody else's by now */
     if (kill(seat->child.pid, signal) < 0) /* an unreaped child: its pid is nobody else's */
-        log_warn("worker %u: cannot send signal %d: %m", seat->child.number, signal);
+        log_event(LOG_WARN, "signal_failed", SEAT_FIELDS(seat), "worker %u: cannot send signal %d: %m",
+                  seat->child.number, signal);
 }
 
 /* --- births --- */
@@ -169,7 +170,8 @@ static void log_lost_birth(const struct seat *seat, const char *why)
     char label[LABEL_SIZE];
     if (seat->explained || !supervise_wants_births(seat->master))
         return;
-    log_error("%s could not start: %s", seat_label(seat, label), why);
+    log_event(LOG_ERROR, "worker_not_started", SEAT_FIELDS(seat, .cause = why), "%s could not start: %s",
+              seat_label(seat, label), why);
     snprintf(seat->master->start_problem, sizeof(seat->master->start_problem),
              "a worker could not start: %.400s", why);
 }
@@ -198,7 +200,8 @@ static void hand_out(struct seat *seat, uint64_t claim)
     if (ipc_send(seat->control, &answer, MSG_DONTWAIT) == 0)
         return;
     if (errno != EPIPE && errno != ECONNRESET) /* else it is dead, and will be reaped */
-        log_warn("worker %u: cannot hand out a connection: %m", seat->child.number);
+        log_event(LOG_WARN, "handout_failed", SEAT_FIELDS(seat),
+                  "worker %u: cannot hand out a connection: %m", seat->child.number);
     (void)shutdown(seat->control,
                    SHUT_WR); /* it waits no longer and leaves in WAITING: the slot is armed again */
 }
@@ -208,7 +211,8 @@ static void on_ready(struct seat *seat)
     char label[LABEL_SIZE];
     child_ready(&seat->child);
     seat->master->start_problem[0] = '\0';
-    log_info("%s ready", seat_label(seat, label));
+    log_event(LOG_INFO, "worker_ready", SEAT_FIELDS(seat, .duration = clock_now() - seat->child.born_at),
+              "%s ready", seat_label(seat, label));
     if (seat->master->state == MASTER_STARTING)
         master_serve(seat->master);
 }
@@ -222,7 +226,7 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
     switch (message->type) {
     case IPC_HELLO:
         if (seat->child.pid == 0)
-            seat->child.pid = message->sender;
+            seat->child.pid = seat->output.pid = message->sender;
         if (seat->child.generation == master->forkserver.generation)
             master->forkserver.progress_at = clock_now();
         if (!supervise_wants_births(master))
@@ -235,7 +239,9 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
     case IPC_START_FAILED:
         snprintf(master->start_problem, sizeof(master->start_problem), "start() failed: %.480s",
                  message->text_size ? message->text : "no reason given");
-        log_error("worker %u: engine %s: %s", seat->child.number, master->options->engine_path,
+        log_event(LOG_ERROR, "worker_not_started",
+                  SEAT_FIELDS(seat, .path = master->options->engine_path, .cause = master->start_problem),
+                  "worker %u: engine %s: %s", seat->child.number, master->options->engine_path,
                   master->start_problem);
         seat->explained = true;
         break;
@@ -256,7 +262,8 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
 static void end_rogue(struct seat *seat)
 {
     char label[LABEL_SIZE];
-    log_warn("%s: its engine writes to cohab's control socket: killed", seat_label(seat, label));
+    log_event(LOG_WARN, "worker_rogue", SEAT_FIELDS(seat),
+              "%s: its engine writes to cohab's control socket: killed", seat_label(seat, label));
     seat->end = END_ROGUE;
     send_signal(seat, SIGKILL);
     close_control(seat);
@@ -319,6 +326,13 @@ static bool is_stopped(const struct seat *seat)
     return state && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
 }
 
+/* What a row says of its start is no number to trust. */
+static uint64_t call_age(const struct row_view *row)
+{
+    uint64_t now = clock_now();
+    return row->started < now ? now - row->started : 0;
+}
+
 static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
 {
     char label[LABEL_SIZE];
@@ -327,7 +341,9 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
         break;
     case DEADLINE_DO_FLAG:
         atomic_store_explicit(&seat->row->cancel, seat->deadline.request, memory_order_relaxed);
-        log_info("%s: %s() is past its deadline", seat_label(seat, label), row->method);
+        log_event(LOG_INFO, "deadline_passed",
+                  SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
+                  "%s: %s() is past its deadline", seat_label(seat, label), row->method);
         break;
     case DEADLINE_DO_SIGNAL:
         (void)syscall(SYS_tgkill, seat->child.pid, seat->child.pid,
@@ -337,7 +353,9 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
         send_signal(seat, SIGSTOP);
         break;
     case DEADLINE_DO_KILL:
-        log_warn("%s: %s() ignores its deadline: killed", seat_label(seat, label), row->method);
+        log_event(LOG_WARN, "deadline_ignored",
+                  SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
+                  "%s: %s() ignores its deadline: killed", seat_label(seat, label), row->method);
         send_signal(seat, SIGKILL);
         break;
     case DEADLINE_DO_CONTINUE:
@@ -365,8 +383,9 @@ static void check_stall(struct seat *seat, const struct row_view *row, uint64_t 
         send_signal(seat, SIGSTOP);
         break;
     case STALL_DO_KILL:
-        log_warn("%s: holds a connection and does not go on (%s): killed", seat_label(seat, label),
-                 row_state_name(row->state));
+        log_event(LOG_WARN, "worker_stalled", SEAT_FIELDS(seat, .cause = row_state_name(row->state)),
+                  "%s: holds a connection and does not go on (%s): killed", seat_label(seat, label),
+                  row_state_name(row->state));
         seat->end = END_STALLED;
         send_signal(seat, SIGKILL);
         break;
@@ -415,7 +434,8 @@ static void check_births(struct master *master, uint64_t now)
             end_birth(seat, "no process came into being for 10 s");
         } else if (seat->child.pid != 0 && !seat->slow_start && now - seat->child.born_at >= BIRTH_TIMEOUT) {
             seat->slow_start = true;
-            log_warn("%s: start() has not returned for 10 s", seat_label(seat, label));
+            log_event(LOG_WARN, "start_slow", SEAT_FIELDS(seat, .duration = now - seat->child.born_at),
+                      "%s: start() has not returned for 10 s", seat_label(seat, label));
         }
     }
     if (hangs)
@@ -432,6 +452,7 @@ bool supervise_look(struct master *master)
         busy |= check_worker(&master->seats[i]);
     }
     output_resume(&master->forkserver.output);
+    output_resume(&master->crashes->output);
     (void)slots_poll(&master->slots);
     return busy;
 }
@@ -501,7 +522,8 @@ static void on_death(struct master *master, pid_t pid, int status, uint64_t peak
     if (seat)
         bury(seat, status, peak);
     else
-        log_debug("reaped pid %d, which an engine left behind", (int)pid);
+        log_event(LOG_DEBUG, "orphan_reaped", LOG_FIELDS(.pid = pid),
+                  "reaped pid %d, which an engine left behind", (int)pid);
 }
 
 static void on_status(struct master *master, pid_t pid, int status, const struct rusage *usage)

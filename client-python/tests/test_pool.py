@@ -126,6 +126,10 @@ def test_defaults_are_left_to_the_server(make_pool: MakePool) -> None:
         ({"crash_params": True}, ["--crash-params", "on"]),
         ({"max_memory": 1 << 30, "slow_stack": 0.5}, ["--max-memory", "1073741824", "--slow-stack", "0.5"]),
         ({"quarantine_after": 3}, ["--quarantine-after", "3"]),
+        (
+            {"log_file": Path("/x/log"), "log_format": "json"},
+            ["--log-file", "/x/log", "--log-format", "json"],
+        ),
         ({"core": True, "quarantine_timeouts": True}, ["--core", "--quarantine-timeouts"]),
         ({"core": False, "quarantine_timeouts": False}, []),
     ],

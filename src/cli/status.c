@@ -117,6 +117,21 @@ static void put_crashes(FILE *out, const msgpack_object *crashes)
     fputc('\n', out);
 }
 
+/* Of a server that has this. */
+static void put_log(FILE *out, const msgpack_object *log)
+{
+    if (!log)
+        return;
+    fputs("log\t", out);
+    put_field(out, log, "dropped", " lines lost, ");
+    put_field(out, log, "output_dropped", " lines of engines' output lost");
+    if (object_find_text(log, "file")) {
+        fputs(", in ", out);
+        object_put(out, log, "file");
+    }
+    fputc('\n', out);
+}
+
 static void put_problem(FILE *out, const msgpack_object *status)
 {
     if (!object_find_text(status, "problem"))
@@ -137,6 +152,7 @@ static void print_overview(const msgpack_object *status)
     put_connections(rows.out, object_find(status, "connections"));
     put_totals(rows.out, object_find(status, "totals"));
     put_crashes(rows.out, object_find(status, "crashes"));
+    put_log(rows.out, object_find(status, "log"));
     put_problem(rows.out, status);
     rows_print(&rows, "ll");
 }

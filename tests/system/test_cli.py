@@ -181,6 +181,7 @@ def test_status_json(start: StartServer) -> None:
         "workers",
         "deaths",
         "crashes",
+        "log",
     }
     assert status["version"] == 1
     assert [w["number"] for w in status["workers"]] == [1, 2, 3]

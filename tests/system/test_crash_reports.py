@@ -74,7 +74,7 @@ DEATHS = {
     ),
     "SIGKILL": Death("raise", [9], "signal", "SIGKILL", no_stack="SIGKILL, which runs no handler"),
     "a signal without a handler": Death(
-        "raise", [int(signal.SIGUSR1)], "signal", "SIGUSR1", no_stack="SIGUSR1, for which"
+        "raise", [int(signal.SIGVTALRM)], "signal", "SIGVTALRM", no_stack="SIGVTALRM, for which"
     ),
     "memory limit": Death(
         "allocation_bomb",

@@ -27,7 +27,7 @@ SIGNALS = [
     "SIGTRAP",
     "SIGQUIT",
     "SIGINT",
-    "SIGUSR1",
+    "SIGVTALRM",
 ]
 SIGNALS += ["SIGSYS", "SIGXCPU"]
 

@@ -58,6 +58,8 @@ class Pool(Client):
         spin_us: int | None = None,
         stop_timeout: float | None = None,
         log_level: str | None = None,
+        log_file: StrPath | None = None,
+        log_format: str | None = None,
         retries: int = DEFAULT_RETRIES,
         crash_dir: StrPath | None = None,
         crash_keep: int | None = None,
@@ -80,7 +82,8 @@ class Pool(Client):
         Crash reports outlive the pool: they go to `crash_dir`, which must exist, or to the place that
         ``cohabd --help`` names; `cohab crash list` shows them.
 
-        The server's log goes to the logger ``cohab.server``, at the levels that its lines have.
+        The server's log goes to the logger ``cohab.server``, at the levels that its lines have, or, with
+        `log_file`, to that file.
 
         Raises StartError, with the server's own words, if it does not come up, and InvalidArgument.
         """
@@ -114,6 +117,8 @@ class Pool(Client):
                 "--spin-us": spin_us,
                 "--stop-timeout": stop_timeout,
                 "--log-level": log_level,
+                "--log-file": None if log_file is None else os.fspath(log_file),
+                "--log-format": log_format,
                 "--crash-dir": None if crash_dir is None else os.fspath(crash_dir),
                 "--crash-keep": crash_keep,
                 "--crash-keep-size": crash_keep_size,
