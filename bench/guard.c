@@ -69,7 +69,11 @@ static void run_server(const int *sockets, unsigned long count, const char *path
                               .io_timeout = CLIENT_SECOND};
     unsigned char *buffer = malloc(serve_buffer_size(options.max_frame));
     check(buffer && engine_open(&engine, path, 0, NULL) == 0, engine.setup.error);
-    check(builtin_init() == 0 && serve_init(&server, &row, buffer, &options, &engine) == 0, "no memory");
+    struct meter *meter = calloc(1, meter_size(METER_METHODS + 16));
+    check(meter && builtin_init() == 0 && serve_init(&server, &row, buffer, &options, &engine) == 0,
+          "no memory");
+    server.meter = meter;
+    server.metered = METER_METHODS + 16;
     msgpack_sbuffer frame;
     msgpack_packer packer;
     msgpack_sbuffer_init(&frame);

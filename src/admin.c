@@ -12,6 +12,7 @@
 #include "listen.h"
 #include "log.h"
 #include "master.h"
+#include "metrics.h"
 #include "pack.h"
 #include "stacks.h"
 
@@ -202,6 +203,11 @@ static void handle_request(struct admin_connection *connection, const struct env
     if (method_is(request, "status")) {
         admin_pack_status(master, &packer);
         answer_result(connection, request->msgid, &result);
+    } else if (method_is(request, "metrics")) {
+        if (metrics_pack(master, &packer) == 0)
+            answer_result(connection, request->msgid, &result);
+        else
+            answer_error(connection, request, "RESOURCE_EXHAUSTED", "NO_MEMORY", "the server has no memory");
     } else if (method_is(request, "stack")) {
         handle_stack(connection, request);
     } else if (method_is(request, "quarantine_list")) {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "meter.h"
 #include "pack.h"
 
 #define METHOD_COUNT 3
@@ -66,6 +67,7 @@ static const struct cohab_method methods[METHOD_COUNT] = {
      .signature = "cohab.version() -> dict[str, Any]",
      .flags = COHAB_IDEMPOTENT},
 };
+_Static_assert(METER_BUILTIN + METHOD_COUNT == METER_METHODS, "one place in the meter each");
 static struct engine_method checked[METHOD_COUNT];
 
 int builtin_init(void)
@@ -74,6 +76,7 @@ int builtin_init(void)
     for (size_t i = 0; i < METHOD_COUNT; i++) {
         checked[i].method = &methods[i];
         checked[i].name_length = strlen(methods[i].name);
+        checked[i].meter = METER_BUILTIN + (unsigned)i;
         if (!methods[i].signature)
             continue;
         checked[i].signature = signature_parse(methods[i].signature, methods[i].name, error, sizeof(error));

@@ -20,6 +20,7 @@
 #include "envelope.h"
 #include "ipc.h"
 #include "log.h"
+#include "metrics.h"
 #include "shared.h"
 
 /* Jobs that the reporter has not taken yet; each holds a descriptor. */
@@ -125,6 +126,18 @@ static void carry_out(struct master *master, uint32_t slot, enum recovery_action
         slots_close(&master->slots, slot);
 }
 
+static void count_answer(const struct crash *crash, const char *code, size_t size)
+{
+    const struct reporter_job *job = &crash->job;
+    metrics_count_answer(
+        crash->crashes->master,
+        LOG_FIELDS(.worker = job->worker, .pid = job->pid, .generation = job->generation,
+                   .method = job->method, .code = code,
+                   .duration = metrics_duration(job->started, job->born_at), .has_call = true,
+                   .request_bytes = job->received < UINT32_MAX ? job->received : 0, .response_bytes = size,
+                   .peer_pid = job->peer_pid, .peer_uid = job->peer_uid));
+}
+
 /* The caller's wait ends; reply is NULL where the reporter has not come so far. */
 static void answer(struct crash *crash, const struct reporter_reply *reply)
 {
@@ -144,6 +157,7 @@ static void answer(struct crash *crash, const struct reporter_reply *reply)
                                        .msgid = crash->plan.msgid,
                                        .deadline = crash->plan.answer == RECOVERY_DEADLINE};
     size_t size = crash_answer_write(frame, &facts);
+    count_answer(crash, facts.deadline ? "DEADLINE_EXCEEDED" : "INTERNAL", size);
     if (slots_send(&master->slots, slot, frame, size) == 0)
         carry_out(master, slot, crash->plan.action);
 }

@@ -12,6 +12,7 @@
 #include "crashes.h"
 #include "envelope.h"
 #include "log.h"
+#include "metrics.h"
 #include "recovery.h"
 #include "serve.h"
 #include "worker.h"
@@ -107,6 +108,21 @@ static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
     facts->has_msgid = envelope_read_msgid(bytes + FRAME_HEADER_SIZE, body, &facts->msgid);
 }
 
+/* Where the engine was not called, the row may still show the method of the call before. */
+static void count_answer(struct seat *seat, const struct row_view *row, const char *code, uint32_t slot,
+                         size_t size)
+{
+    struct master *master = seat->master;
+    bool ran = row->state == ROW_RUNNING || (row->state == ROW_WRITING && row->writing_from == ROW_RUNNING);
+    uint64_t received = row->received < UINT32_MAX ? row->received : 0; /* else it is no number of bytes */
+    metrics_count_answer(
+        master, SEAT_FIELDS(seat, .method = ran ? row->method : "(other)", .code = code,
+                            .duration = ran ? metrics_duration(row->started, seat->child.born_at) : 0,
+                            .has_call = true, .request_bytes = received, .response_bytes = size,
+                            .peer_pid = master->slots.slots[slot].peer_pid,
+                            .peer_uid = master->slots.slots[slot].peer_uid));
+}
+
 static void answer_for(struct seat *seat, const struct row_view *row, const struct recovery_plan *plan,
                        uint32_t slot, int status)
 {
@@ -137,6 +153,7 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
     }
     unsigned char frame[ENVELOPE_ERROR_MAX];
     size_t size = envelope_write_error(frame, true, plan->msgid, &error);
+    count_answer(seat, row, error.code, slot, size);
     (void)slots_send(&seat->master->slots, slot, frame, size); /* on failure the connection is closed */
 }
 
@@ -358,7 +375,8 @@ void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const st
     }
 }
 
-static struct crash *report(struct seat *seat, const struct row_view *row, int status, uint64_t peak)
+static struct crash *report(struct seat *seat, const struct row_view *row, int status, enum end_cause end,
+                            uint64_t peak)
 {
     struct crash *crash = crashes_new(seat->master, REPORTER_DEATH);
     if (!crash)
@@ -366,7 +384,7 @@ static struct crash *report(struct seat *seat, const struct row_view *row, int s
     struct reporter_job *job = crashes_job(crash);
     deaths_fill_job(job, seat, row);
     job->status = status;
-    job->end = find_end(seat, row, status);
+    job->end = end;
     job->peak = peak;
     output_drain(&seat->output);
     return crashes_send(crash, seat->buffer, &seat->output);
@@ -377,8 +395,9 @@ void deaths_report_start(struct seat *seat, int status, uint64_t peak)
     struct row_view row;
     row_read(seat->row, seat->key, &row);
     bool said_so = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_NOT_STARTED;
+    seat->master->metrics->deaths[METRICS_START]++;
     if (!said_so && seat->master->state != MASTER_KILLING)
-        (void)report(seat, &row, status, peak);
+        (void)report(seat, &row, status, find_end(seat, &row, status), peak);
 }
 
 uint64_t deaths_take_over(struct seat *seat, int status, uint64_t peak)
@@ -387,8 +406,11 @@ uint64_t deaths_take_over(struct seat *seat, int status, uint64_t peak)
     struct crash *crash = NULL;
     row_read(seat->row, seat->key, &row);
     log_death(seat, &row, status);
-    if (deserves_report(seat, &row, status))
-        crash = report(seat, &row, status, peak);
+    if (deserves_report(seat, &row, status)) {
+        enum end_cause end = find_end(seat, &row, status);
+        metrics_count_death(seat->master, end, status);
+        crash = report(seat, &row, status, end, peak);
+    }
     if (crash)
         crashes_note_death(crash, seat->master->worker_deaths - 1);
     recover(seat, &row, status, crash);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "meter.h"
 #include "text.h"
 
 #define METHODS_MAX 4096
@@ -78,6 +79,7 @@ static int check_method(struct engine *engine, const struct cohab_method *method
         return fail(engine, "%s", error);
     checked->method = method;
     checked->name_length = strlen(method->name);
+    checked->meter = METER_METHODS + (unsigned)engine->method_count;
     return 0;
 }
 

@@ -12,6 +12,7 @@
 struct engine_method {
     const struct cohab_method *method;
     size_t name_length;
+    unsigned meter;              /* its index there (meter.h) */
     struct signature *signature; /* NULL: any parameters; only where cohab itself says so */
 };
 

@@ -17,6 +17,7 @@
 #include "descriptors.h"
 #include "engine_load.h"
 #include "ipc.h"
+#include "meter.h"
 #include "preload.h"
 #include "shared.h"
 #include "title.h"
@@ -124,12 +125,38 @@ static void handle_fork(struct forkserver *forkserver, struct ipc_message *messa
                                  .control = message->descriptors[IPC_FORK_CONTROL],
                                  .row = message->descriptors[IPC_FORK_ROW],
                                  .buffer = message->descriptors[IPC_FORK_BUFFER],
-                                 .output = message->descriptors[IPC_FORK_OUTPUT]};
+                                 .output = message->descriptors[IPC_FORK_OUTPUT],
+                                 .meter = message->descriptors[IPC_FORK_METER]};
     int error = fork_worker(forkserver, &birth);
     for (int i = 0; i < IPC_FORK_DESCRIPTORS; i++)
         close(message->descriptors[i]);
     if (error)
         tell_master(IPC_FORK_FAILED, message->number, strerror(error));
+}
+
+static void send_or_leave(struct ipc_message *message)
+{
+    if (ipc_send(FD_FORKSERVER, message, 0) < 0)
+        _exit(EXIT_FAILURE); /* the master is gone */
+}
+
+/* As many in a message as it has room for. */
+static void say_methods(const struct engine *engine)
+{
+    struct ipc_message message = {.type = IPC_METHODS};
+    for (size_t i = 0; i < engine->method_count; i++) {
+        char name[METER_NAME_SIZE];
+        int length = snprintf(name, sizeof(name), "%s", engine->methods[i].method->name);
+        size_t size = length < (int)sizeof(name) ? (size_t)length + 1 : sizeof(name);
+        if (message.text_size + size > sizeof(message.text)) {
+            send_or_leave(&message);
+            message.text_size = 0;
+        }
+        memcpy(message.text + message.text_size, name, size);
+        message.text_size += (uint32_t)size;
+    }
+    if (message.text_size > 0)
+        send_or_leave(&message);
 }
 
 static void say_loaded(const struct cohab_engine *description)
@@ -140,8 +167,7 @@ static void say_loaded(const struct cohab_engine *description)
     int length = snprintf(message.text, sizeof(message.text), "%.400s%c%.400s%c%s", description->name, '\0',
                           description->version, '\0', build_id);
     message.text_size = (uint32_t)length + 1;
-    if (ipc_send(FD_FORKSERVER, &message, 0) < 0)
-        _exit(EXIT_FAILURE);
+    send_or_leave(&message);
 }
 
 /* load() may crash, or call exit(). */
@@ -183,6 +209,7 @@ void forkserver_run(const struct options *options)
            SIG_IGN); /* to the whole control group: the master, its parent, ends it when it is time */
     preload_settle();
     title_set_suffix(forkserver.engine.description->name);
+    say_methods(&forkserver.engine);
     say_loaded(forkserver.engine.description);
     while (ipc_receive(FD_FORKSERVER, &message, 0) == 1)
         handle_fork(&forkserver, &message);

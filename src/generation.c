@@ -17,6 +17,7 @@
 #include "forkserver.h"
 #include "ipc.h"
 #include "log.h"
+#include "metrics.h"
 #include "preload.h"
 #include "shared.h"
 #include "snapshot.h"
@@ -56,6 +57,9 @@ static void handle_forkserver_message(struct master *master, const struct ipc_me
 {
     unsigned number = message->number;
     switch (message->type) {
+    case IPC_METHODS:
+        metrics_add_methods(master, &master->forkserver.methods, message);
+        break;
     case IPC_LOADED:
         on_loaded(master, message);
         break;
@@ -204,6 +208,7 @@ int generation_start(struct master *master)
     forkserver->explained = false;
     forkserver->control = pair[0];
     forkserver->generation++;
+    metrics_release(&forkserver->methods);
     ev_io_init(&forkserver->control_watcher, on_forkserver, pair[0], EV_READ);
     forkserver->control_watcher.data = master;
     ev_io_start(master->loop, &forkserver->control_watcher);

@@ -8,11 +8,12 @@
 #include <sys/types.h>
 
 #define IPC_TEXT_SIZE       1024
-#define IPC_MAX_DESCRIPTORS 4
+#define IPC_MAX_DESCRIPTORS 5
 
 enum ipc_type {
     /* forkserver to master */
     IPC_LOADED = 1,  /* text: the engine's name, version and build id, each terminated */
+    IPC_METHODS,     /* before it: text: names of methods, each terminated; in the order of the table */
     IPC_LOAD_FAILED, /* text: why */
     IPC_FORK_FAILED, /* number; text: why */
     /* master to forkserver */
@@ -28,7 +29,14 @@ enum ipc_type {
     IPC_GONE,  /* claim: the slot has no such tenant any more */
 };
 
-enum { IPC_FORK_CONTROL, IPC_FORK_ROW, IPC_FORK_BUFFER, IPC_FORK_OUTPUT, IPC_FORK_DESCRIPTORS };
+enum {
+    IPC_FORK_CONTROL,
+    IPC_FORK_ROW,
+    IPC_FORK_BUFFER,
+    IPC_FORK_OUTPUT,
+    IPC_FORK_METER,
+    IPC_FORK_DESCRIPTORS
+};
 
 struct ipc_message {
     uint32_t type;   /* enum ipc_type */

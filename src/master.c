@@ -18,6 +18,7 @@
 #include "generation.h"
 #include "listen.h"
 #include "log.h"
+#include "metrics.h"
 #include "probe.h"
 #include "stacks.h"
 #include "supervise.h"
@@ -411,8 +412,8 @@ static void set_up(struct master *master)
     master->loop = ev_loop_new(EVFLAG_AUTO); /* the default one would reap children itself */
     if (!master->loop)
         fatal("cannot create an event loop: %m");
-    if (slots_init(&master->slots, master->options->max_connections) < 0 || supervise_init(master) < 0 ||
-        stacks_init(master) < 0)
+    if (metrics_init(master) < 0 || slots_init(&master->slots, master->options->max_connections) < 0 ||
+        supervise_init(master) < 0 || stacks_init(master) < 0)
         fatal("cannot set up: %m");
     crashes_init(master);
     watch_signals(master);

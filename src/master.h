@@ -39,6 +39,17 @@ struct look {
     void *query;           /* who wants to know; NULL: nobody */
 };
 
+/* A worker's meter (metrics.h). */
+struct metering {
+    struct meter *meter;         /* NULL: none */
+    unsigned methods;            /* that it has room for */
+    struct metrics_table *table; /* NULL: it has only those that every engine has */
+    struct meter_figures *last;  /* one a method */
+    uint64_t refused, lost;      /* as they were last */
+    uint64_t read;               /* records */
+    bool spoilt;                 /* it is not read any more */
+};
+
 /* A worker's place, and what belongs to its present process: fresh for every one. */
 struct seat {
     struct child child;
@@ -52,6 +63,7 @@ struct seat {
     struct stall stall;
     struct output output;
     struct look look;
+    struct metering metering;
     enum end_cause end; /* what the master has done to its process */
     bool explained;     /* its process has said why it does not start */
     bool slow_start;    /* it has been said that its start() takes long */
@@ -82,7 +94,8 @@ struct forkserver_state {
     char engine_version[256];
     char build_id[64]; /* hex */
     struct output output;
-    int snapshot; /* memfd: what it writes down of itself when it crashes */
+    struct metrics_table *methods; /* NULL: none are known yet */
+    int snapshot;                  /* memfd: what it writes down of itself when it crashes */
 };
 
 #define MASTER_DEATHS_KEPT 8
@@ -114,6 +127,8 @@ struct master {
     struct admin *admin;
     struct crashes *crashes;
     struct stacks *stacks;
+    struct metrics *metrics;
+    unsigned look; /* counts request_log_look() */
 
     ev_io listener;
     ev_io lifeline;

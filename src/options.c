@@ -66,6 +66,8 @@ static const char help_text[] =
     "  --log-level LEVEL       error, warn, info or debug (info)\n"
     "  --log-format FORMAT     text, or json: one object a line (text)\n"
     "  --log-file FILE         log there, not to standard error; SIGUSR1 opens it anew\n"
+    "  --log-requests          log every request\n"
+    "  --slow S                log requests that take this long (0: off)\n"
     "  --replay FILE           run the request of a crash report in one process, without a server, and exit\n"
     "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
     "  --version, --help\n"
@@ -100,6 +102,8 @@ enum option_id {
     OPTION_LOG_LEVEL,
     OPTION_LOG_FORMAT,
     OPTION_LOG_FILE,
+    OPTION_LOG_REQUESTS,
+    OPTION_SLOW,
     OPTION_REPLAY,
     OPTION_CHECK,
     OPTION_VERSION,
@@ -133,6 +137,8 @@ static const struct option long_options[] = {
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"log-file", required_argument, NULL, OPTION_LOG_FILE},
+    {"log-requests", no_argument, NULL, OPTION_LOG_REQUESTS},
+    {"slow", required_argument, NULL, OPTION_SLOW},
     {"replay", required_argument, NULL, OPTION_REPLAY},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -320,6 +326,12 @@ static void set_option(struct options *options, int id, const char *value)
         break;
     case OPTION_LOG_FILE:
         options->log_file = value;
+        break;
+    case OPTION_LOG_REQUESTS:
+        options->log_requests = true;
+        break;
+    case OPTION_SLOW:
+        options->slow = parse_seconds(id, value, true);
         break;
     case OPTION_REPLAY:
         options->replay = value;

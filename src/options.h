@@ -27,7 +27,9 @@ struct options {
     enum log_level log_level;
     enum log_format log_format;
     const char *log_file; /* NULL: standard error */
-    int lifeline;         /* descriptor whose end of file stops the server; -1: none */
+    bool log_requests;
+    uint64_t slow; /* ns: calls that take as long are logged; 0: off */
+    int lifeline;  /* descriptor whose end of file stops the server; -1: none */
     bool core;
     bool remove_directory;
     bool check;

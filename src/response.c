@@ -59,6 +59,7 @@ void response_reset(struct response *response)
 {
     response->size = ENVELOPE_RESULT_HEADER;
     response->trouble = RESPONSE_FINE;
+    response->code = NULL;
 }
 
 void response_trim(struct response *response)
@@ -97,5 +98,6 @@ void response_error(struct response *response, bool has_msgid, uint32_t msgid,
                     const struct envelope_error *error)
 {
     response->trouble = RESPONSE_FINE;
+    response->code = error->code;
     response->size = envelope_write_error(response->bytes, has_msgid, msgid, error);
 }

@@ -18,6 +18,7 @@ struct response {
     size_t capacity;
     size_t limit; /* most bytes of a frame, header included */
     enum response_trouble trouble;
+    const char *code;      /* of the error that it is, borrowed; NULL: a result */
     msgpack_packer packer; /* writes the result here */
 };
 

@@ -302,8 +302,11 @@ static bool refuse(const struct server *server, const struct cohab_call *call,
     } else if (call->method->signature &&
                !signature_check_count(call->method->signature, request->param_count, message, size)) {
         *error = (struct envelope_error){.code = "INVALID_ARGUMENT", .reason = "BAD_ARGUMENT"};
+    } else if (server->quarantine && refuse_quarantined(server->quarantine, request, message, size, error)) {
+        if (server->meter)
+            meter_add(&server->meter->refused, 1);
     } else {
-        return server->quarantine && refuse_quarantined(server->quarantine, request, message, size, error);
+        return false;
     }
     return true;
 }
@@ -325,6 +328,35 @@ static bool refuse_params(struct server *server, const struct cohab_call *call,
            !signature_check(call->method->signature, &params->via.array, message, size);
 }
 
+/* --- counting --- */
+
+static void begin_record(struct server *server, const struct engine_method *method,
+                         const struct envelope_request *request, uint64_t now)
+{
+    struct meter_record *record = &server->record;
+    server->begun = now;
+    if (method && method->meter < server->metered)
+        record->method = method->meter;
+    if (request->has_sent && request->sent < now && now - request->sent <= METER_QUEUED_MAX)
+        record->queued = now - request->sent;
+}
+
+/* The response lies ready. */
+static void count_call(struct server *server, size_t frame)
+{
+    struct meter_record *record = &server->record;
+    const struct options *options = server->options;
+    record->duration = server->begun ? clock_now() - server->begun : 0; /* 0: it could not be read */
+    record->code = server->response.code ? meter_code(server->response.code) : 0;
+    record->request_bytes = frame;
+    record->response_bytes = server->response.size;
+    meter_count(server->meter, record);
+    if (options->log_requests || (options->slow && record->duration >= options->slow))
+        meter_log(server->meter, record);
+}
+
+/* --- running, once it is known what --- */
+
 static void run_request(struct server *server, const struct envelope_request *request)
 {
     char message[ENVELOPE_MESSAGE_MAX];
@@ -341,6 +373,7 @@ static void run_request(struct server *server, const struct envelope_request *re
                               .row = server->row,
                               .request = server->request + 1,
                               .deadline = request_deadline(request, server->options, now)};
+    begin_record(server, call.method, request, now);
     if (refuse(server, &call, request, now, message, sizeof(message), &error) ||
         refuse_params(server, &call, request, &params, message, sizeof(message), &error)) {
         error.message = message;
@@ -379,9 +412,15 @@ bool serve_answer(struct server *server)
     return result == ENVELOPE_OK;
 }
 
-static enum serve_outcome serve_frame(struct server *server, int connection)
+static enum serve_outcome serve_frame(struct server *server, int connection, size_t frame)
 {
-    if (!serve_answer(server))
+    server->record.method = METER_OTHER;
+    server->record.queued = 0;
+    server->begun = 0;
+    bool readable = serve_answer(server);
+    if (server->meter)
+        count_call(server, frame);
+    if (!readable)
         return send_last_frame(server, connection);
     enum serve_outcome outcome = send_frame(server, connection, false);
     msgpack_zone_clear(&server->zone);
@@ -424,7 +463,7 @@ static enum serve_outcome serve_frames(struct server *server, int connection)
                                    "the frame did not come to its end within --io-timeout");
         }
         size_t frame = FRAME_HEADER_SIZE + (size_t)frame_get_length(server->buffer);
-        enum serve_outcome outcome = serve_frame(server, connection);
+        enum serve_outcome outcome = serve_frame(server, connection, frame);
         if (outcome != SERVE_REARM)
             return outcome;
         drop_frame(server, frame); /* its length, from before the engine could write over it */

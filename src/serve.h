@@ -10,6 +10,7 @@
 #include <msgpack.h>
 
 #include "engine_load.h"
+#include "meter.h"
 #include "options.h"
 #include "quarantine.h"
 #include "response.h"
@@ -24,6 +25,10 @@ struct server {
     struct response response;
     msgpack_zone zone;
     const struct quarantine_table *quarantine; /* NULL: nothing is refused by it */
+    struct meter *meter;                       /* NULL: nothing is counted */
+    unsigned metered;                          /* methods that it has room for */
+    struct meter_record record;                /* of the request under way; its peer is set by the worker */
+    uint64_t begun;                            /* when that was read; CLOCK_MONOTONIC, ns */
     uint64_t key;                              /* the row's */
     uint64_t request;                          /* number of the last request */
     size_t received;                           /* bytes in the buffer */

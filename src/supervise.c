@@ -20,6 +20,8 @@
 #include "generation.h"
 #include "ipc.h"
 #include "log.h"
+#include "metrics.h"
+#include "request_log.h"
 #include "serve.h"
 #include "shared.h"
 #include "snapshot.h"
@@ -72,6 +74,7 @@ static void release_seat(struct seat *seat)
     seat->buffer = -1;
     seat->row = NULL;
     output_close(&seat->output);
+    metrics_close(seat);
     stacks_drop(seat);
     seat->end = END_OWN;
     seat->deadline = (struct deadline){0};
@@ -86,8 +89,8 @@ static uint64_t random_key(void)
     return getrandom(&key, sizeof(key), GRND_INSECURE) == (ssize_t)sizeof(key) ? key : clock_now();
 }
 
-/* Row, request buffer, control socket and output of a process that does not exist yet, and the request for
- * it. */
+/* Row, request buffer, meter, control socket and output of a process that does not exist yet, and the request
+ * for it. */
 static int ask_for_worker(struct seat *seat)
 {
     struct master *master = seat->master;
@@ -97,17 +100,19 @@ static int ask_for_worker(struct seat *seat)
                                  serve_buffer_size(master->options->max_frame) + sizeof(struct snapshot));
     seat->row = row >= 0 ? shared_map(row, ROW_SIZE, 1) : NULL;
     int output = output_open(&seat->output, master->loop, seat->child.number);
+    int meter = metrics_open(seat, master->forkserver.methods);
     int result = -1;
     if (seat->row)
         row_set_key(seat->row, seat->key = random_key());
-    if (seat->row && seat->buffer >= 0 && output >= 0 && ipc_pair(pair, 1) == 0) {
+    if (seat->row && seat->buffer >= 0 && output >= 0 && meter >= 0 && ipc_pair(pair, 1) == 0) {
         struct ipc_message message = {.type = IPC_FORK,
                                       .number = seat->child.number,
                                       .descriptor_count = IPC_FORK_DESCRIPTORS,
                                       .descriptors = {[IPC_FORK_CONTROL] = pair[1],
                                                       [IPC_FORK_ROW] = row,
                                                       [IPC_FORK_BUFFER] = seat->buffer,
-                                                      [IPC_FORK_OUTPUT] = output}};
+                                                      [IPC_FORK_OUTPUT] = output,
+                                                      [IPC_FORK_METER] = meter}};
         seat->control = pair[0];
         ev_io_init(&seat->control_watcher, on_control, seat->control, EV_READ);
         seat->control_watcher.data = seat;
@@ -122,6 +127,8 @@ static int ask_for_worker(struct seat *seat)
         close(row);
     if (output >= 0)
         close(output);
+    if (meter >= 0)
+        close(meter);
     errno = saved;
     return result;
 }
@@ -453,6 +460,7 @@ bool supervise_look(struct master *master)
     }
     output_resume(&master->forkserver.output);
     output_resume(&master->crashes->output);
+    busy |= request_log_look(master);
     (void)slots_poll(&master->slots);
     return busy;
 }

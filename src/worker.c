@@ -32,6 +32,7 @@ struct connection {
     uint32_t generation;
     dev_t device;
     ino_t inode;
+    struct ucred peer; /* for the log of requests; pid 0: not asked for */
 };
 
 struct worker {
@@ -201,6 +202,17 @@ int worker_limit_memory(const struct options *options)
     return setrlimit(RLIMIT_DATA, &limit);
 }
 
+static int map_meter(struct server *server, int memfd)
+{
+    struct stat status;
+    if (fstat(memfd, &status) < 0 || (size_t)status.st_size < meter_size(METER_METHODS))
+        return -1;
+    server->meter = shared_map(memfd, (size_t)status.st_size, 0);
+    server->metered = (unsigned)(((size_t)status.st_size - meter_size(0)) / sizeof(struct meter_method));
+    close(memfd);
+    return server->meter ? 0 : -1;
+}
+
 /* Sealed against every mapping that could write to it. */
 static int map_quarantine(struct server *server)
 {
@@ -223,7 +235,8 @@ static int set_up_memory(struct worker *worker, const struct worker_birth *birth
         worker_limit_memory(options) < 0)
         return -1;
     worker->connections = calloc(options->max_connections, sizeof(*worker->connections));
-    if (!worker->connections || serve_init(&worker->server, row, buffer, options, engine) < 0)
+    if (!worker->connections || serve_init(&worker->server, row, buffer, options, engine) < 0 ||
+        map_meter(&worker->server, birth->meter) < 0)
         return -1;
     close(birth->row);
     close(birth->buffer);
@@ -290,6 +303,13 @@ static bool same_file(const struct connection *connection, int descriptor)
            status.st_ino == connection->inode;
 }
 
+static void note_peer(struct connection *connection, int descriptor)
+{
+    socklen_t size = sizeof(connection->peer);
+    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &connection->peer, &size) < 0)
+        connection->peer.pid = 0; /* it is logged without */
+}
+
 /* Puts a connection at its number. The number must come out as asked: an engine's descriptor may lie there */
 static int place_connection(struct worker *worker, uint32_t slot, uint32_t generation, int received)
 {
@@ -304,6 +324,8 @@ static int place_connection(struct worker *worker, uint32_t slot, uint32_t gener
         return -1;
     *connection =
         (struct connection){.generation = generation, .device = status.st_dev, .inode = status.st_ino};
+    if (worker->server.options->log_requests || worker->server.options->slow)
+        note_peer(connection, placed);
     return 0;
 }
 
@@ -388,6 +410,8 @@ static void serve_claim(struct worker *worker, uint64_t claim)
     if (worker->connections[slot].generation != row_claim_generation(claim) &&
         !fetch_connection(worker, claim))
         return;
+    worker->server.record.peer_pid = worker->connections[slot].peer.pid;
+    worker->server.record.peer_uid = worker->connections[slot].peer.uid;
     switch (serve_connection(&worker->server, descriptor_of(slot))) {
     case SERVE_REARM:
         rearm(worker, claim);

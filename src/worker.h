@@ -31,7 +31,7 @@ struct worker_birth {
     unsigned number;
     pid_t master;
     pid_t middle; /* the process that forked it and exits: its parent at first */
-    int control, row, buffer, output;
+    int control, row, buffer, output, meter;
 };
 
 /* --max-memory. -1 with errno. */

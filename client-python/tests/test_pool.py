@@ -130,6 +130,7 @@ def test_defaults_are_left_to_the_server(make_pool: MakePool) -> None:
             {"log_file": Path("/x/log"), "log_format": "json"},
             ["--log-file", "/x/log", "--log-format", "json"],
         ),
+        ({"log_requests": True, "slow": 0.5}, ["--log-requests", "--slow", "0.5"]),
         ({"core": True, "quarantine_timeouts": True}, ["--core", "--quarantine-timeouts"]),
         ({"core": False, "quarantine_timeouts": False}, []),
     ],

@@ -38,6 +38,7 @@ int crash_list_run(struct cli *cli, int argc, char **argv);
 int crash_replay_run(struct cli *cli, int argc, char **argv);
 int crash_show_run(struct cli *cli, int argc, char **argv);
 int methods_run(struct cli *cli, int argc, char **argv);
+int metrics_run(struct cli *cli, int argc, char **argv);
 int ping_run(struct cli *cli, int argc, char **argv);
 int quarantine_run(struct cli *cli, int argc, char **argv);
 int stack_run(struct cli *cli, int argc, char **argv);
