@@ -179,8 +179,9 @@ static int watch_load(void)
     return capture_watch_exit();
 }
 
-void forkserver_run(const struct options *options)
+void forkserver_run(const struct options *options, unsigned generation)
 {
+    char words[32];
     static struct forkserver forkserver;
     static struct ipc_message message;
     forkserver.options = options;
@@ -192,7 +193,8 @@ void forkserver_run(const struct options *options)
     fcntl(FD_QUARANTINE, F_SETFD, FD_CLOEXEC);
     setvbuf(stdout, NULL, _IOLBF, 0); /* it leads to a log */
     preload_forget_request();
-    title_set("forkserver ");
+    snprintf(words, sizeof(words), "forkserver %u ", generation);
+    title_set(words);
     title_set_suffix("loading");
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
     if (getppid() != forkserver.master)

@@ -2,7 +2,7 @@
  * engine.
  *
  * It is a fresh exec of the same binary, with the same command line behind an argv[0] that begins with
- * FORKSERVER_ARGV0 and the descriptors FD_FORKSERVER (its control socket) and FD_SET; it inherits nothing
+ * FORKSERVER_ARGV0 and the number of its generation, and the descriptors FD_FORKSERVER (its control socket) and FD_SET; it inherits nothing
  * else of the master. */
 #ifndef FORKSERVER_H
 #define FORKSERVER_H
@@ -15,7 +15,7 @@
 #define FORKSERVER_EXIT_NOT_RUN 126
 
 /* Never returns. Exits 1 after telling the master why the engine could not be loaded. */
-_Noreturn void forkserver_run(const struct options *options);
+_Noreturn void forkserver_run(const struct options *options, unsigned generation);
 
 /* Opens the engine and runs its load(). -1 with one line in engine->setup.error. */
 int forkserver_load(struct engine *engine, const struct options *options);

@@ -138,14 +138,14 @@ _Noreturn static void become_forkserver(const struct master *master, int control
     _exit(FORKSERVER_EXIT_NOT_RUN);
 }
 
-static char **forkserver_argv(const struct master *master)
+static char **forkserver_argv(const struct master *master, unsigned generation)
 {
     static char argv0[TITLE_ROOM];
     char **argv = calloc((size_t)master->argc + 1, sizeof(*argv));
     if (!argv)
         return NULL;
-    memset(argv0, ' ', sizeof(argv0) - 1);
-    memcpy(argv0, FORKSERVER_ARGV0, strlen(FORKSERVER_ARGV0));
+    int length = snprintf(argv0, sizeof(argv0), "%s %u", FORKSERVER_ARGV0, generation);
+    memset(argv0 + length, ' ', sizeof(argv0) - 1 - (size_t)length);
     memcpy(argv, master->argv, (size_t)master->argc * sizeof(*argv));
     argv[0] = argv0;
     return argv;
@@ -178,7 +178,7 @@ int generation_start(struct master *master)
 {
     struct forkserver_state *forkserver = &master->forkserver;
     int pair[2], output = -1;
-    char **argv = forkserver_argv(master);
+    char **argv = forkserver_argv(master, forkserver->generation + 1);
     if (!argv || open_memory(master, &output) < 0 || ipc_pair(pair, 0) < 0) {
         free(argv);
         log_event(LOG_ERROR, "forkserver_not_started", NULL, "cannot start a forkserver: %m");

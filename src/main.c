@@ -27,13 +27,15 @@ int main(int argc, char **argv)
     open_standard_descriptors();
     bool is_forkserver = argc > 0 && strlen(argv[0]) == TITLE_ROOM - 1 &&
                          strncmp(argv[0], FORKSERVER_ARGV0 " ", strlen(FORKSERVER_ARGV0) + 1) == 0;
+    unsigned generation = 0;
     if (is_forkserver) {
+        generation = (unsigned)strtoul(argv[0] + strlen(FORKSERVER_ARGV0), NULL, 10);
         title_init(argc, argv);
         log_relay();
     }
     options_parse(&options, argc, argv);
     if (is_forkserver)
-        forkserver_run(&options);
+        forkserver_run(&options, generation);
     if (options.check)
         return forkserver_check(&options);
     if (options.replay)
