@@ -2,8 +2,8 @@
  * engine.
  *
  * It is a fresh exec of the same binary, with the same command line behind an argv[0] that begins with
- * FORKSERVER_ARGV0 and the number of its generation, and the descriptors FD_FORKSERVER (its control socket) and FD_SET; it inherits nothing
- * else of the master. */
+ * FORKSERVER_ARGV0 and the number of its generation, and the descriptors FD_FORKSERVER (its control socket)
+ * and FD_SET; it inherits nothing else of the master. */
 #ifndef FORKSERVER_H
 #define FORKSERVER_H
 
