@@ -179,9 +179,15 @@ static int watch_load(void)
     return capture_watch_exit();
 }
 
+static void tell_title(const char *what, unsigned generation)
+{
+    char words[TITLE_ROOM];
+    snprintf(words, sizeof(words), "%.80s, generation %u", what, generation);
+    title_set_suffix(words);
+}
+
 void forkserver_run(const struct options *options, unsigned generation)
 {
-    char words[32];
     static struct forkserver forkserver;
     static struct ipc_message message;
     forkserver.options = options;
@@ -193,9 +199,8 @@ void forkserver_run(const struct options *options, unsigned generation)
     fcntl(FD_QUARANTINE, F_SETFD, FD_CLOEXEC);
     setvbuf(stdout, NULL, _IOLBF, 0); /* it leads to a log */
     preload_forget_request();
-    snprintf(words, sizeof(words), "forkserver %u ", generation);
-    title_set(words);
-    title_set_suffix("loading");
+    title_set("forkserver ");
+    tell_title("loading", generation);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
     if (getppid() != forkserver.master)
         _exit(EXIT_FAILURE);
@@ -210,7 +215,7 @@ void forkserver_run(const struct options *options, unsigned generation)
     signal(SIGTERM,
            SIG_IGN); /* to the whole control group: the master, its parent, ends it when it is time */
     preload_settle();
-    title_set_suffix(forkserver.engine.description->name);
+    tell_title(forkserver.engine.description->name, generation);
     say_methods(&forkserver.engine);
     say_loaded(forkserver.engine.description);
     while (ipc_receive(FD_FORKSERVER, &message, 0) == 1)

@@ -509,7 +509,7 @@ def test_huge_pages(start: StartServer, tunables: str | None, huge: bool) -> Non
 
 def test_process_titles(start: StartServer, gate: Gate) -> None:
     server = start("fault", workers=2)
-    assert title_of(server.forkserver()) == "cohab: forkserver 1 fault"
+    assert title_of(server.forkserver()) == "cohab: forkserver fault, generation 1"
     titles = [title_of(pid) for pid in server.workers()]
     assert titles == ["cohab: worker 1 idle", "cohab: worker 2 idle"]
     raw = server.raw()
@@ -526,7 +526,7 @@ def test_title_while_starting(make_server: MakeServer) -> None:
     server = make_server()
     server.launch("fault", args=["load-sleep", "0.3", "start-sleep", "0.3"], workers=1)
     wait_until(
-        lambda: server.children_titled("cohab: forkserver 1 loading"),
+        lambda: server.children_titled("cohab: forkserver loading, generation 1"),
         what="the title of a loading forkserver",
     )
     wait_until(lambda: server.children_titled("cohab: worker 1"), what="a worker")
