@@ -251,7 +251,9 @@ class Server:
         """Wait until none of these pids is a worker and all places are taken; the pids of now."""
 
         def replaced() -> bool:
-            return self.is_full_strength() and not set(gone) & set(self.workers())
+            workers = self.status()["workers"]  # one look: between two a worker may die
+            ready = all(w["pid"] and w["state"] in ("idle", "busy") for w in workers)
+            return ready and not set(gone) & {w["pid"] for w in workers}
 
         wait_until(replaced, timeout, f"workers {list(gone)} replaced")
         return self.workers()
