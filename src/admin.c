@@ -7,8 +7,10 @@
 #include <msgpack.h>
 
 #include "admin_pack.h"
+#include "births.h"
 #include "crashes.h"
 #include "envelope.h"
+#include "generation.h"
 #include "listen.h"
 #include "log.h"
 #include "master.h"
@@ -28,7 +30,7 @@ struct admin_connection {
     bool asked;              /* at least one request has come */
     msgpack_sbuffer answers; /* not yet sent */
     size_t sent;
-    bool waits;     /* for stacks */
+    bool waits;     /* for stacks, or for a reload */
     bool deferred;  /* its request waits for another one's stacks */
     uint32_t msgid; /* of the request that waits */
 };
@@ -68,6 +70,22 @@ static bool words_are(const struct words *words, msgpack_object_type type)
         if (words->array->ptr[i].type != type)
             return false;
     return true;
+}
+
+/* An engine and its arguments; at least one word. -1 without memory. */
+static int engine_spec_read(struct engine_spec *spec, const msgpack_object_array *words)
+{
+    spec->argv = calloc(words->size, sizeof(char *));
+    for (uint32_t i = 0; spec->argv && i < words->size; i++) {
+        char *word = strndup(words->ptr[i].via.str.ptr, words->ptr[i].via.str.size);
+        if (!word)
+            return -1;
+        if (i == 0)
+            spec->name = word;
+        else
+            spec->argv[spec->argc++] = word;
+    }
+    return spec->argv ? 0 : -1;
 }
 
 static unsigned clear_words(struct quarantine *book, const msgpack_object_array *words)
@@ -173,6 +191,13 @@ static void on_stacks(void *context, const msgpack_sbuffer *workers)
     wake_connections(admin);
 }
 
+/* One that is there, or wanted; 0: all. */
+static bool has_worker(const struct master *master, uint64_t number)
+{
+    return number <= master->pool.target ||
+           (number <= master->seat_count && master->seats[number].child.state != CHILD_NONE);
+}
+
 /* stack([worker]) */
 static void handle_stack(struct admin_connection *connection, const struct envelope_request *request)
 {
@@ -182,7 +207,7 @@ static void handle_stack(struct admin_connection *connection, const struct envel
                  words.array->size <= 1;
     uint64_t number = sound && words.array->size == 1 ? words.array->ptr[0].via.u64 : 0;
     msgpack_unpacked_destroy(&words.unpacked);
-    if (!sound || number > master->options->workers) {
+    if (!sound || !has_worker(master, number)) {
         answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
                      sound ? "there is no worker of that number" : "stack() takes the number of a worker");
         return;
@@ -190,6 +215,68 @@ static void handle_stack(struct admin_connection *connection, const struct envel
     connection->waits = true;
     connection->msgid = request->msgid;
     (void)stacks_ask(master, (unsigned)number, on_stacks, connection); /* nobody else asks: may_handle() */
+}
+
+/* What is packed here has one entry each of a result or of an error's details. */
+static void answer_reloaded(struct admin_connection *connection, const struct reload_result *result)
+{
+    msgpack_sbuffer body;
+    msgpack_packer packer;
+    msgpack_sbuffer_init(&body);
+    msgpack_packer_init(&packer, &body, msgpack_sbuffer_write);
+    admin_pack_reloaded(result, &packer);
+    answer_result(connection, connection->msgid, &body);
+    msgpack_sbuffer_destroy(&body);
+}
+
+static void on_reloaded(void *context, const struct reload_result *result)
+{
+    struct admin_connection *connection = context;
+    connection->waits = connection->deferred = false;
+    answer_reloaded(connection, result);
+    go_on(connection, 0);
+}
+
+/* reload([engine, arguments ...]): without an engine, the one that serves, with its arguments. */
+static void handle_reload(struct admin_connection *connection, const struct envelope_request *request)
+{
+    struct words words;
+    char problem[256] = "reload() takes texts: an engine and its arguments, or nothing";
+    struct engine_spec spec = {0};
+    int begun = -1;
+    bool sound = words_open(&words, request) && words_are(&words, MSGPACK_OBJECT_STR) &&
+                 (words.array->size == 0 || engine_spec_read(&spec, words.array) == 0);
+    if (sound)
+        begun = reload_begin(connection->admin->master, words.array->size ? &spec : NULL, on_reloaded,
+                             connection, problem, sizeof(problem));
+    engine_spec_clear(&spec);
+    msgpack_unpacked_destroy(&words.unpacked);
+    connection->waits = begun == 0;
+    connection->msgid = request->msgid;
+    if (begun < 0)
+        answer_error(connection, request, sound ? "FAILED_PRECONDITION" : "INVALID_ARGUMENT",
+                     sound ? "NO_RELOAD" : "BAD_ARGUMENT", problem);
+}
+
+/* scale([min, max]) */
+static void handle_scale(struct admin_connection *connection, const struct envelope_request *request,
+                         msgpack_packer *packer, const msgpack_sbuffer *result)
+{
+    struct master *master = connection->admin->master;
+    struct words words;
+    bool sound = words_open(&words, request) && words_are(&words, MSGPACK_OBJECT_POSITIVE_INTEGER) &&
+                 words.array->size == 2;
+    uint64_t min = sound ? words.array->ptr[0].via.u64 : 0, max = sound ? words.array->ptr[1].via.u64 : 0;
+    msgpack_unpacked_destroy(&words.unpacked);
+    if (min < 1 || max < min || max > WORKERS_MAX) {
+        answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
+                     "scale() takes two numbers of workers, from 1 to 256, the smaller one first");
+        return;
+    }
+    unsigned before = master->pool.target;
+    births_scale(master, (unsigned)min, (unsigned)max);
+    admin_pack_scaled(master, before, packer);
+    answer_result(connection, request->msgid, result);
 }
 
 static void handle_request(struct admin_connection *connection, const struct envelope_request *request)
@@ -215,6 +302,10 @@ static void handle_request(struct admin_connection *connection, const struct env
         answer_result(connection, request->msgid, &result);
     } else if (method_is(request, "quarantine_clear")) {
         handle_clear(connection, request);
+    } else if (method_is(request, "reload")) {
+        handle_reload(connection, request);
+    } else if (method_is(request, "scale")) {
+        handle_scale(connection, request, &packer, &result);
     } else if (method_is(request, "stop") && stop_params(request, &now)) {
         msgpack_pack_nil(&packer);
         answer_result(connection, request->msgid, &result);
@@ -235,6 +326,7 @@ static void handle_request(struct admin_connection *connection, const struct env
 static void close_connection(struct admin_connection *connection)
 {
     stacks_forget(connection->admin->master, connection);
+    reload_forget_listener(connection->admin->master, connection);
     connection->waits = false;
     ev_io_stop(connection->admin->master->loop, &connection->watcher);
     close(connection->watcher.fd);

@@ -2,11 +2,14 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "crashes.h"
+#include "generation.h"
 #include "pack.h"
+#include "text.h"
 
 /* --- status --- */
 
@@ -51,23 +54,69 @@ static uint64_t since(uint64_t then, uint64_t now)
 static void pack_server(const struct master *master, msgpack_packer *packer, uint64_t now)
 {
     pack_text(packer, "server");
-    msgpack_pack_map(packer, 6);
+    msgpack_pack_map(packer, 9);
     pack_number_entry(packer, "pid", (uint64_t)getpid());
     pack_text_entry(packer, "version", COHAB_VERSION);
     pack_text_entry(packer, "socket", master->options->socket);
     pack_text_entry(packer, "state", master->state == MASTER_SERVING ? "running" : "stopping");
     pack_seconds_entry(packer, "uptime", since(master->started_at, now));
-    pack_number_entry(packer, "workers", master->options->workers);
+    pack_number_entry(packer, "workers", master->pool.target);
+    pack_number_entry(packer, "workers_min", master->pool.min);
+    pack_number_entry(packer, "workers_max", master->pool.max);
+    pack_number_entry(packer, "spare", master->pool.spare);
 }
 
 static void pack_engine(const struct master *master, msgpack_packer *packer)
 {
     pack_text(packer, "engine");
     msgpack_pack_map(packer, 4);
-    pack_text_entry(packer, "name", master->forkserver.engine_name);
-    pack_text_entry(packer, "version", master->forkserver.engine_version);
-    pack_text_entry(packer, "path", master->options->engine_path);
-    pack_number_entry(packer, "generation", master->forkserver.generation);
+    pack_text_entry(packer, "name", master->present->engine_name);
+    pack_text_entry(packer, "version", master->present->engine_version);
+    pack_text_entry(packer, "path", master->present->path);
+    pack_number_entry(packer, "generation", master->present->number);
+}
+
+static const char *generation_state(const struct master *master, const struct generation *generation)
+{
+    if (generation == master->reload.candidate && generation != master->present)
+        return generation->loaded ? "trying" : "loading";
+    if (generation != master->present)
+        return "leaving";
+    return generation->pid != 0 && generation->loaded ? "serving" : "loading";
+}
+
+static void pack_generations(const struct master *master, msgpack_packer *packer, uint64_t now)
+{
+    size_t count = 0;
+    for (const struct generation *generation = master->generations; generation; generation = generation->next)
+        count++;
+    pack_text(packer, "generations");
+    msgpack_pack_array(packer, count);
+    for (const struct generation *generation = master->generations; generation;
+         generation = generation->next) {
+        msgpack_pack_map(packer, 8);
+        pack_number_entry(packer, "number", generation->number);
+        pack_text_entry(packer, "state", generation_state(master, generation));
+        pack_optional_entry(packer, "engine", generation->engine_name);
+        pack_optional_entry(packer, "version", generation->engine_version);
+        pack_text_entry(packer, "path", generation->path);
+        if (generation->pid > 0)
+            pack_number_entry(packer, "forkserver", (uint64_t)generation->pid);
+        else
+            pack_nil_entry(packer, "forkserver");
+        pack_number_entry(packer, "workers", generation->seats);
+        pack_seconds_entry(packer, "age", since(generation->born_at, now));
+    }
+}
+
+static void pack_reload(const struct master *master, msgpack_packer *packer)
+{
+    const char *state = reload_state_name(master);
+    pack_text(packer, "reload");
+    msgpack_pack_map(packer, 3);
+    pack_optional_entry(packer, "state", state ? state : "");
+    pack_number_entry(packer, "done", master->reloads);
+    pack_number_entry(packer, "failed", master->failed_reloads);
 }
 
 static void pack_connections(const struct master *master, msgpack_packer *packer)
@@ -83,11 +132,12 @@ static void pack_connections(const struct master *master, msgpack_packer *packer
 static void pack_totals(const struct master *master, msgpack_packer *packer)
 {
     uint64_t calls = master->past_calls;
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         if (master->seats[i].row)
             calls += atomic_load_explicit(&master->seats[i].row->calls, memory_order_relaxed);
     pack_text(packer, "totals");
-    msgpack_pack_map(packer, 3);
+    msgpack_pack_map(packer, 4);
+    pack_number_entry(packer, "recycled", master->recycled);
     pack_number_entry(packer, "calls", calls);
     pack_number_entry(packer, "worker_deaths", master->worker_deaths);
     pack_number_entry(packer, "forkserver_deaths", master->forkserver_deaths);
@@ -104,7 +154,7 @@ static const char *seat_state(const struct seat *seat, const struct row_view *ro
     case CHILD_READY:
         break;
     }
-    return row->claim == ROW_NO_CLAIM ? "idle" : "busy";
+    return seat->parked ? "spare" : row->claim == ROW_NO_CLAIM ? "idle" : "busy";
 }
 
 static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_t now)
@@ -113,7 +163,7 @@ static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_
     if (seat->row)
         row_read(seat->row, seat->key, &row);
     bool running = seat->child.state == CHILD_READY && row.state == ROW_RUNNING;
-    msgpack_pack_map(packer, 8);
+    msgpack_pack_map(packer, 9);
     pack_number_entry(packer, "number", seat->child.number);
     if (seat->child.pid > 0)
         pack_number_entry(packer, "pid", (uint64_t)seat->child.pid);
@@ -129,15 +179,40 @@ static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_
         pack_nil_entry(packer, "running");
     }
     pack_number_entry(packer, "calls", row.calls);
+    if (row.private_memory > 0)
+        pack_number_entry(packer, "private", row.private_memory);
+    else
+        pack_nil_entry(packer, "private");
     pack_seconds_entry(packer, "age", seat->child.state == CHILD_NONE ? 0 : since(seat->child.born_at, now));
+}
+
+/* Workers that are wanted, and whose processes cannot be asked for now; there is a place for each. */
+static unsigned count_missing(const struct master *master)
+{
+    unsigned present = 0, free = 0;
+    for (unsigned i = 1; i <= master->seat_count; i++) {
+        enum child_state state = master->seats[i].child.state;
+        present += state == CHILD_STARTING || state == CHILD_READY;
+        free += state == CHILD_NONE;
+    }
+    unsigned missing = present < master->pool.target ? master->pool.target - present : 0;
+    return missing < free ? missing : free;
 }
 
 static void pack_workers(const struct master *master, msgpack_packer *packer, uint64_t now)
 {
+    unsigned missing = count_missing(master), listed = 0;
+    for (unsigned i = 1; i <= master->seat_count; i++)
+        listed += master->seats[i].child.state != CHILD_NONE;
     pack_text(packer, "workers");
-    msgpack_pack_array(packer, master->options->workers);
-    for (unsigned i = 0; i < master->options->workers; i++)
-        pack_worker(&master->seats[i], packer, now);
+    msgpack_pack_array(packer, listed + missing);
+    for (unsigned i = 1; i <= master->seat_count; i++) {
+        const struct seat *seat = &master->seats[i];
+        if (seat->child.state == CHILD_NONE && missing == 0)
+            continue;
+        missing -= seat->child.state == CHILD_NONE;
+        pack_worker(seat, packer, now);
+    }
 }
 
 static void pack_deaths(const struct master *master, msgpack_packer *packer, uint64_t now)
@@ -178,17 +253,72 @@ void admin_pack_status(const struct master *master, msgpack_packer *packer)
 {
     uint64_t now = clock_now();
     const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
-    msgpack_pack_map(packer, 10);
+    msgpack_pack_map(packer, 12);
     pack_number_entry(packer, "version", 1);
     pack_optional_entry(packer, "problem", problem);
     pack_server(master, packer, now);
     pack_engine(master, packer);
+    pack_generations(master, packer, now);
+    pack_reload(master, packer);
     pack_connections(master, packer);
     pack_totals(master, packer);
     pack_workers(master, packer, now);
     pack_deaths(master, packer, now);
     pack_crashes(master, packer);
     pack_log(master, packer);
+}
+
+/* --- reload, scale --- */
+
+static void pack_bool_entry(msgpack_packer *packer, const char *key, bool value)
+{
+    pack_text(packer, key);
+    if (value)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+}
+
+/* What an engine has printed, as UTF-8 without control characters but line ends. */
+static void pack_output(msgpack_packer *packer, const char *output, size_t size)
+{
+    static char lines[REPORT_STDERR_SIZE * 4];
+    size_t used = 0;
+    for (size_t at = 0; at < size;) {
+        const char *end = memchr(output + at, '\n', size - at);
+        size_t length = end ? (size_t)(end - output) - at : size - at;
+        struct text text = text_open(lines + used, sizeof(lines) - used - 1);
+        text_add(&text, "%.*s", (int)length, output + at);
+        text_close(&text);
+        used += strlen(lines + used);
+        lines[used++] = '\n';
+        at += length + 1;
+    }
+    pack_text(packer, "output");
+    msgpack_pack_str_with_body(packer, lines, used);
+}
+
+void admin_pack_reloaded(const struct reload_result *result, msgpack_packer *packer)
+{
+    msgpack_pack_map(packer, 9);
+    pack_number_entry(packer, "version", 1);
+    pack_bool_entry(packer, "done", result->done);
+    pack_optional_entry(packer, "problem", result->done ? "" : result->problem);
+    pack_number_entry(packer, "generation", result->generation->number);
+    pack_text_entry(packer, "engine", result->generation->engine_name);
+    pack_text_entry(packer, "engine_version", result->generation->engine_version);
+    pack_number_entry(packer, "replaced", result->replaced);
+    pack_seconds_entry(packer, "duration", result->duration);
+    pack_output(packer, result->output ? result->output : "", result->output_size);
+}
+
+void admin_pack_scaled(const struct master *master, unsigned before, msgpack_packer *packer)
+{
+    msgpack_pack_map(packer, 4);
+    pack_number_entry(packer, "workers_before", before);
+    pack_number_entry(packer, "workers", master->pool.target);
+    pack_number_entry(packer, "workers_min", master->pool.min);
+    pack_number_entry(packer, "workers_max", master->pool.max);
 }
 
 /* --- quarantine --- */

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#define FAILURES_FREE 3
 #define BACKOFF_FIRST UINT64_C(100000000)
 #define BACKOFF_LAST  UINT64_C(5000000000)
 /* A process that lived this long was of use, whatever it did. */
@@ -10,10 +9,10 @@
 
 uint64_t backoff_delay(unsigned failures)
 {
-    if (failures <= FAILURES_FREE)
+    if (failures <= BACKOFF_FREE)
         return 0;
     uint64_t delay = BACKOFF_FIRST;
-    for (unsigned i = FAILURES_FREE + 1; i < failures && delay < BACKOFF_LAST; i++)
+    for (unsigned i = BACKOFF_FREE + 1; i < failures && delay < BACKOFF_LAST; i++)
         delay *= 2;
     return delay < BACKOFF_LAST ? delay : BACKOFF_LAST;
 }
@@ -21,11 +20,28 @@ uint64_t backoff_delay(unsigned failures)
 void backoff_note(struct backoff *backoff, const struct life *life)
 {
     bool useful = life->served && (life->answered > 0 || life->ended_at - life->born_at >= LIFE_LASTING);
-    backoff->retry_at = life->ended_at;
-    if (useful)
-        backoff->failures = 0;
-    else if (!(life->served && life->killed))
-        backoff->retry_at += backoff_delay(++backoff->failures);
+    bool done_to_it = life->served && life->killed;
+    bool counted = backoff->failures > 0 && life->born_at < backoff->noted_at;
+    if (useful) {
+        *backoff = (struct backoff){.retry_at = life->ended_at};
+    } else if (done_to_it) {
+        backoff->retry_at = life->ended_at;
+    } else if (!counted) {
+        backoff->noted_at = life->ended_at;
+        backoff->vain += !life->served;
+        backoff->retry_at = life->ended_at + backoff_delay(++backoff->failures);
+    }
+}
+
+void backoff_ready(struct backoff *backoff)
+{
+    backoff->retry_at = 0;
+    backoff->vain = 0;
+}
+
+bool backoff_probes(const struct backoff *backoff)
+{
+    return backoff->failures > BACKOFF_FREE;
 }
 
 void child_begin(struct child *child, unsigned generation, uint64_t now)
@@ -37,32 +53,24 @@ void child_begin(struct child *child, unsigned generation, uint64_t now)
     child->stopped = false;
 }
 
-void child_ready(struct child *child)
-{
-    child->state = CHILD_READY;
-}
-
-void child_end(struct child *child, uint64_t now, uint64_t answered, bool killed)
+struct life child_end(struct child *child, uint64_t now, uint64_t answered, bool killed)
 {
     struct life life = {.served = child->state == CHILD_READY || child->state == CHILD_LEAVING,
                         .killed = killed,
                         .born_at = child->born_at,
                         .ended_at = now,
                         .answered = answered};
-    backoff_note(&child->backoff, &life);
     child->state = CHILD_NONE;
     child->pid = 0;
     child->stopped = false;
-}
-
-bool child_due(const struct child *child, uint64_t now)
-{
-    return child->state == CHILD_NONE && now >= child->backoff.retry_at;
+    return life;
 }
 
 const char *child_label(const struct child *child, char *label, size_t size)
 {
-    if (child->pid > 0)
+    if (child->number == 0)
+        snprintf(label, size, "stand-in (pid %d)", (int)child->pid);
+    else if (child->pid > 0)
         snprintf(label, size, "worker %u (pid %d)", child->number, (int)child->pid);
     else
         snprintf(label, size, "worker %u", child->number);

@@ -18,6 +18,7 @@
 #include "crash_dir.h"
 #include "deaths.h"
 #include "envelope.h"
+#include "generation.h"
 #include "ipc.h"
 #include "log.h"
 #include "metrics.h"
@@ -87,10 +88,27 @@ static unsigned count_under_way(const struct crashes *crashes)
     return count;
 }
 
-struct crash *crashes_new(struct master *master, enum reporter_job_kind kind)
+/* Path and arguments, as far as they have room: for a replay. */
+static void name_engine(struct reporter_job *job, const struct generation *generation)
+{
+    size_t at = (size_t)snprintf(job->engine, sizeof(job->engine), "%s", generation->path) + 1;
+    memcpy(job->engine_name, generation->engine_name, sizeof(job->engine_name));
+    memcpy(job->engine_version, generation->engine_version, sizeof(job->engine_version));
+    memcpy(job->build_id, generation->build_id, sizeof(job->build_id));
+    for (int i = 0; i < generation->spec.argc; i++) {
+        size_t size = strlen(generation->spec.argv[i]) + 1;
+        if (size > sizeof(job->engine) - at)
+            return;
+        memcpy(job->engine + at, generation->spec.argv[i], size);
+        at += size;
+        job->engine_args++;
+    }
+}
+
+struct crash *crashes_new(struct master *master, const struct generation *generation,
+                          enum reporter_job_kind kind)
 {
     struct crashes *crashes = master->crashes;
-    const struct forkserver_state *forkserver = &master->forkserver;
     struct crash *crash = calloc(1, sizeof(*crash));
     struct timespec now;
     if (!crash)
@@ -104,9 +122,7 @@ struct crash *crashes_new(struct master *master, enum reporter_job_kind kind)
     job->number = ++crashes->number;
     job->time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     job->at = clock_now();
-    memcpy(job->engine_name, forkserver->engine_name, sizeof(job->engine_name));
-    memcpy(job->engine_version, forkserver->engine_version, sizeof(job->engine_version));
-    memcpy(job->build_id, forkserver->build_id, sizeof(job->build_id));
+    name_engine(job, generation);
     memcpy(job->key, crashes->book.table->key, sizeof(job->key));
     return crash;
 }
@@ -485,7 +501,7 @@ void crashes_start_reporter(struct master *master)
     if (!start_reporter(crashes)) {
         log_event(LOG_WARN, "reporter_not_started", NULL,
                   "cannot start cohabd-reporter: %m; crashes are not reported");
-        backoff_note(&crashes->backoff, &(struct life){.ended_at = now});
+        backoff_note(&crashes->backoff, &(struct life){.born_at = now, .ended_at = now});
     }
     send_jobs(crashes);
 }
@@ -563,16 +579,17 @@ struct crash *crashes_send(struct crash *crash, int memory, const struct output 
 void crashes_warm(struct master *master)
 {
     struct crashes *crashes = master->crashes;
-    const struct forkserver_state *forkserver = &master->forkserver;
-    if (crashes->warmed == forkserver->generation || !forkserver->loaded ||
-        clock_now() - forkserver->progress_at < WARM_AFTER)
+    const struct generation *present = master->present;
+    if (crashes->warmed == present->number || !present->loaded ||
+        clock_now() - present->progress_at < WARM_AFTER)
         return;
-    for (unsigned i = 0; i < master->options->workers; i++) {
+    for (unsigned i = 1; i <= master->seat_count; i++) {
         const struct seat *seat = &master->seats[i];
-        struct crash *crash = seat_serves(seat) ? crashes_new(master, REPORTER_WARM) : NULL;
+        bool fits = seat->generation == present && seat_serves(seat);
+        struct crash *crash = fits ? crashes_new(master, present, REPORTER_WARM) : NULL;
         if (!crash)
             continue;
-        crashes->warmed = forkserver->generation;
+        crashes->warmed = present->number;
         crash->job.pid = seat->child.pid;
         (void)crashes_send(crash, seat->buffer, NULL);
         return;

@@ -45,8 +45,10 @@ void crashes_reporter_died(struct master *master, int status);
 /* Starts one, if none is there and it is time. */
 void crashes_start_reporter(struct master *master);
 
-/* A job, with what the master knows of itself filled in; NULL without memory. */
-struct crash *crashes_new(struct master *master, enum reporter_job_kind kind);
+/* A job about a process of that generation, with what the master knows of itself filled in; NULL without
+ * memory. */
+struct crash *crashes_new(struct master *master, const struct generation *generation,
+                          enum reporter_job_kind kind);
 struct reporter_job *crashes_job(struct crash *crash);
 /* Sends it, with the memory (borrowed) and the last output of the process. It is the reporter's from here on:
  * NULL where it could not be sent; else it stays valid until control returns to the loop. */

@@ -11,6 +11,7 @@
 #include "crash_cause.h"
 #include "crashes.h"
 #include "envelope.h"
+#include "generation.h"
 #include "log.h"
 #include "metrics.h"
 #include "recovery.h"
@@ -51,7 +52,7 @@ bool deaths_was_killed(int status)
 
 static bool other_row_claims(const struct master *master, uint64_t claim, const struct seat *except)
 {
-    for (unsigned i = 0; i < master->options->workers; i++) {
+    for (unsigned i = 0; i <= master->seat_count; i++) {
         const struct seat *seat = &master->seats[i];
         if (seat != except && seat->row && row_read_claim(seat->row) == claim)
             return true;
@@ -309,8 +310,8 @@ static void log_death(struct seat *seat, const struct row_view *row, int status)
     }
     describe_death(seat, row, status, cause, sizeof(cause));
     const struct log_fields *fields =
-        SEAT_FIELDS(seat, .engine = master->forkserver.engine_name, .cause = cause, .duration = age,
-                    .method = row->valid && row->state == ROW_RUNNING ? row->method : NULL);
+        SEAT_FIELDS(seat, .engine = seat->generation ? seat->generation->engine_name : NULL, .cause = cause,
+                    .duration = age, .method = row->valid && row->state == ROW_RUNNING ? row->method : NULL);
     if (master->state == MASTER_KILLING) /* by this master */
         log_event(LOG_INFO, "worker_ended", fields, "%s ended: %s", label, cause);
     else
@@ -378,7 +379,8 @@ void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const st
 static struct crash *report(struct seat *seat, const struct row_view *row, int status, enum end_cause end,
                             uint64_t peak)
 {
-    struct crash *crash = crashes_new(seat->master, REPORTER_DEATH);
+    struct crash *crash =
+        seat->generation ? crashes_new(seat->master, seat->generation, REPORTER_DEATH) : NULL;
     if (!crash)
         return NULL;
     struct reporter_job *job = crashes_job(crash);

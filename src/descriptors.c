@@ -11,6 +11,7 @@ static bool is_own(int number)
     case FD_SET:
     case FD_CONTROL:
     case FD_MAPS:
+    case FD_MEMORY:
     case FD_SNAPSHOT:
     case FD_QUARANTINE:
         return true;

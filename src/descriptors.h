@@ -14,6 +14,7 @@ enum {
     FD_HANDED_END,              /* the master hands a forkserver what comes before this */
     FD_CONTROL = FD_HANDED_END, /* worker: its control socket */
     FD_MAPS,                    /* forkserver, worker: its own /proc/self/maps */
+    FD_MEMORY,                  /* worker: its own /proc/self/smaps_rollup */
     FD_BASE = FD_OWN + 16, /* FD_BASE + s: the connection in slot s, the same number in every process, as the
                               shared set  knows a registration by file and number */
 };

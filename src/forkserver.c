@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,8 +21,11 @@
 #include "meter.h"
 #include "preload.h"
 #include "shared.h"
+#include "text.h"
 #include "title.h"
 #include "worker.h"
+
+#define THREAD_NAMES_SIZE 512
 
 struct forkserver {
     const struct options *options;
@@ -40,37 +44,54 @@ static void tell_master(enum ipc_type type, unsigned number, const char *text)
 
 /* --- what load() may not leave behind --- */
 
-/* The name of a thread other than this one, if there is one: threads do not survive fork. */
-static bool find_other_thread(char *name, size_t size)
+/* Adds a thread's name to the list, if it is still there. */
+static bool add_thread(struct text *names, const char *id, bool first)
 {
-    bool found = false;
+    char path[64 + sizeof(((struct dirent *)0)->d_name)], name[32];
+    snprintf(path, sizeof(path), "/proc/self/task/%s/comm", id);
+    FILE *file = fopen(path, "re");
+    bool found = file && fgets(name, sizeof(name), file);
+    if (file)
+        fclose(file);
+    if (!found)
+        return false;
+    name[strcspn(name, "\n")] = '\0';
+    text_add(names, "%s'%s'", first ? "" : ", ", name);
+    return true;
+}
+
+/* The names of threads other than this one: they do not survive fork. Returns how many there are. */
+static unsigned find_other_threads(char *list, size_t size)
+{
+    unsigned count = 0;
+    struct text names = text_open(list, size);
     DIR *tasks = opendir("/proc/self/task");
-    for (struct dirent *entry; tasks && !found && (entry = readdir(tasks));) {
-        if (entry->d_name[0] == '.' || atoi(entry->d_name) == (int)getpid())
-            continue;
-        char path[64 + sizeof(entry->d_name)];
-        snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        found = file && fgets(name, (int)size, file); /* gone already: not left behind */
-        if (file)
-            fclose(file);
-    }
+    for (struct dirent *entry; tasks && (entry = readdir(tasks));)
+        if (entry->d_name[0] != '.' && atoi(entry->d_name) != (int)getpid())
+            count += add_thread(&names, entry->d_name, count == 0);
     if (tasks)
         closedir(tasks);
-    if (found)
-        name[strcspn(name, "\n")] = '\0';
-    return found;
+    text_close(&names);
+    return count;
+}
+
+/* Whether there are any: the directory of them has a link for each, and two of its own. Cheap, and without
+ * memory: what load() has built is to stay as it is. */
+static bool has_threads(void)
+{
+    struct stat tasks;
+    return stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3;
 }
 
 static int check_leftovers(struct engine *engine)
 {
-    char thread[32];
-    if (find_other_thread(thread, sizeof(thread)))
-        return cohab_setup_fail(
-            &engine->setup,
-            "load() left a thread running ('%s'): threads do not survive the fork of a worker; "
-            "create them in start()",
-            thread);
+    char names[THREAD_NAMES_SIZE];
+    unsigned threads = find_other_threads(names, sizeof(names));
+    if (threads > 0)
+        return cohab_setup_fail(&engine->setup,
+                                "load() left %s running (%s): threads do not survive the fork of a worker; "
+                                "create them in start()",
+                                threads == 1 ? "a thread" : "threads", names);
     int descriptor = descriptors_find_foreign();
     if (descriptor >= 0)
         return cohab_setup_fail(
@@ -126,12 +147,20 @@ static void handle_fork(struct forkserver *forkserver, struct ipc_message *messa
                                  .row = message->descriptors[IPC_FORK_ROW],
                                  .buffer = message->descriptors[IPC_FORK_BUFFER],
                                  .output = message->descriptors[IPC_FORK_OUTPUT],
-                                 .meter = message->descriptors[IPC_FORK_METER]};
-    int error = fork_worker(forkserver, &birth);
+                                 .meter = message->descriptors[IPC_FORK_METER],
+                                 .selftest = message->flags & IPC_FORK_SELFTEST,
+                                 .parked = message->flags & IPC_FORK_PARKED};
+    char why[THREAD_NAMES_SIZE + 64], names[THREAD_NAMES_SIZE];
+    if (has_threads() && find_other_threads(names, sizeof(names)) > 0) {
+        snprintf(why, sizeof(why), "threads run that load() has started: %s", names);
+    } else {
+        int error = fork_worker(forkserver, &birth);
+        snprintf(why, sizeof(why), "%s", error ? strerror(error) : "");
+    }
     for (int i = 0; i < IPC_FORK_DESCRIPTORS; i++)
         close(message->descriptors[i]);
-    if (error)
-        tell_master(IPC_FORK_FAILED, message->number, strerror(error));
+    if (*why)
+        tell_master(IPC_FORK_FAILED, message->number, why);
 }
 
 static void send_or_leave(struct ipc_message *message)
@@ -186,11 +215,25 @@ static void tell_title(const char *what, unsigned generation)
     title_set_suffix(words);
 }
 
+/* The options with the engine's file, which may be another one, or missing, since the server was started. */
+static const struct options *find_engine(const struct options *options)
+{
+    static struct options resolved;
+    char problem[ENGINE_ERROR_SIZE];
+    resolved = *options;
+    resolved.engine_path = options_find_engine(options->engine_name, problem, sizeof(problem));
+    if (!resolved.engine_path) {
+        tell_master(IPC_LOAD_FAILED, 0, problem);
+        _exit(EXIT_FAILURE);
+    }
+    tell_master(IPC_PATH, 0, resolved.engine_path);
+    return &resolved;
+}
+
 void forkserver_run(const struct options *options, unsigned generation)
 {
     static struct forkserver forkserver;
     static struct ipc_message message;
-    forkserver.options = options;
     forkserver.master = getppid();
     fcntl(FD_FORKSERVER, F_SETFD,
           FD_CLOEXEC); /* they had to outlive one exec: of programs that engines start, none */
@@ -204,11 +247,12 @@ void forkserver_run(const struct options *options, unsigned generation)
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* it holds no request; load() may hang */
     if (getppid() != forkserver.master)
         _exit(EXIT_FAILURE);
+    forkserver.options = find_engine(options);
     if (watch_load() < 0) {
         tell_master(IPC_LOAD_FAILED, 0, "cannot install signal handlers: is /proc mounted?");
         _exit(EXIT_FAILURE);
     }
-    if (forkserver_load(&forkserver.engine, options) < 0) {
+    if (forkserver_load(&forkserver.engine, forkserver.options) < 0) {
         tell_master(IPC_LOAD_FAILED, 0, forkserver.engine.setup.error);
         _exit(EXIT_FAILURE);
     }

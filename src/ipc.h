@@ -13,11 +13,12 @@
 enum ipc_type {
     /* forkserver to master */
     IPC_LOADED = 1,  /* text: the engine's name, version and build id, each terminated */
+    IPC_PATH,        /* before it: text: the engine's file */
     IPC_METHODS,     /* before it: text: names of methods, each terminated; in the order of the table */
     IPC_LOAD_FAILED, /* text: why */
     IPC_FORK_FAILED, /* number; text: why */
     /* master to forkserver */
-    IPC_FORK, /* number; descriptors: IPC_FORK_CONTROL and so on */
+    IPC_FORK, /* number; flags; descriptors: IPC_FORK_CONTROL and so on */
     /* worker to master */
     IPC_HELLO,        /* the first message; the kernel names its sender */
     IPC_READY,        /* start() succeeded: it serves */
@@ -27,6 +28,12 @@ enum ipc_type {
     /* master to worker */
     IPC_GRANT, /* claim; descriptors: the connection */
     IPC_GONE,  /* claim: the slot has no such tenant any more */
+    IPC_SERVE, /* to one that was born parked: serve */
+};
+
+enum {
+    IPC_FORK_SELFTEST = 1, /* it runs the engine's self-test before it is ready */
+    IPC_FORK_PARKED = 2,   /* it serves when it is told to */
 };
 
 enum {
@@ -41,6 +48,7 @@ enum {
 struct ipc_message {
     uint32_t type;   /* enum ipc_type */
     uint32_t number; /* of a worker */
+    uint32_t flags;  /* IPC_FORK: IPC_FORK_SELFTEST and so on */
     uint64_t claim;  /* slot generation << 32 | slot */
     uint32_t text_size;
     char text[IPC_TEXT_SIZE]; /* received: always terminated */

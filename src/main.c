@@ -8,6 +8,7 @@
 #include "master.h"
 #include "options.h"
 #include "replay.h"
+#include "standin.h"
 #include "title.h"
 
 /* Descriptors 0 to 2 are open from here on, so that nothing else can come to lie there. */
@@ -27,13 +28,17 @@ int main(int argc, char **argv)
     open_standard_descriptors();
     bool is_forkserver = argc > 0 && strlen(argv[0]) == TITLE_ROOM - 1 &&
                          strncmp(argv[0], FORKSERVER_ARGV0 " ", strlen(FORKSERVER_ARGV0) + 1) == 0;
+    bool is_standin = argc > 0 && strncmp(argv[0], STANDIN_ARGV0 " ", strlen(STANDIN_ARGV0) + 1) == 0;
     unsigned generation = 0;
-    if (is_forkserver) {
+    if (is_forkserver)
         generation = (unsigned)strtoul(argv[0] + strlen(FORKSERVER_ARGV0), NULL, 10);
+    if (is_forkserver || is_standin) {
         title_init(argc, argv);
         log_relay();
     }
-    options_parse(&options, argc, argv);
+    options_parse(&options, argc, argv, is_forkserver || is_standin ? OPTIONS_ROLE : OPTIONS_USER);
+    if (is_standin)
+        standin_run(&options);
     if (is_forkserver)
         forkserver_run(&options, generation);
     if (options.check)

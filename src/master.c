@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "births.h"
 #include "clock.h"
 #include "crashes.h"
 #include "descriptors.h"
@@ -149,7 +150,7 @@ static void finish(struct master *master)
     master->state = MASTER_FINISHED;
     stop_listening(master);
     close_connections(master);
-    generation_end(master);
+    generation_end_all(master);
     admin_close(master);
     listen_unlock(master->options->socket, master->lock);
     remove_directory(master->options);
@@ -160,7 +161,7 @@ static void finish(struct master *master)
 void master_abandon(struct master *master)
 {
     supervise_signal(master, SIGKILL);
-    generation_end(master);
+    generation_end_all(master);
     crashes_wait(master);
     crashes_end(master);
     stop_listening(master);
@@ -173,9 +174,10 @@ static void kill_all(struct master *master)
 {
     master->state = MASTER_KILLING;
     master->stop_at = clock_now() + KILL_TIMEOUT;
+    reload_cancel(master);
     stop_listening(master);
     supervise_signal(master, SIGKILL);
-    generation_end(master); /* births under way come to nothing */
+    generation_end_all(master); /* births under way come to nothing */
 }
 
 static void begin_leaving(struct master *master)
@@ -183,7 +185,7 @@ static void begin_leaving(struct master *master)
     master->state = MASTER_LEAVING;
     master->leave_at = clock_now() + LEAVE_TIMEOUT;
     stop_listening(master);
-    generation_end(master);
+    generation_end_all(master);
     supervise_leave(master);
 }
 
@@ -202,6 +204,7 @@ void master_stop(struct master *master, bool now)
     master->stop_at = clock_now() + master->options->stop_timeout;
     master->quiet_at = clock_now() + QUIET_WAIT;
     supervise_refuse(master);
+    reload_cancel(master);
 }
 
 /* All calls that ran when the stop began have ended. Requests go on coming, to be refused: they are waited
@@ -242,7 +245,7 @@ void master_look_at_stop(struct master *master)
         kill_all(master);
     }
     if (master->state == MASTER_LEAVING || master->state == MASTER_KILLING) {
-        unsigned alive = supervise_alive(master) + (master->forkserver.pid != 0);
+        unsigned alive = supervise_alive(master) + generation_alive(master);
         if (alive > 0 && master->state == MASTER_KILLING && now >= master->stop_at)
             log_event(LOG_WARN, "left_behind", LOG_FIELDS(.count = alive),
                       "%u processes do not die; they are left behind", alive);
@@ -269,6 +272,28 @@ static void on_reopen(struct ev_loop *loop, ev_signal *watcher, int events)
     log_reopen();
 }
 
+static void on_hangup(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct master *master = watcher->data;
+    if (master->state == MASTER_SERVING)
+        reload_ask(master);
+}
+
+/* Both bounds, by one; as far as that goes. */
+static void on_more_or_fewer(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct master *master = watcher->data;
+    struct pool *pool = &master->pool;
+    if (watcher->signum == SIGTTIN && pool->max < WORKERS_MAX)
+        births_scale(master, pool->min + 1, pool->max + 1);
+    else if (watcher->signum == SIGTTOU && pool->min > 1)
+        births_scale(master, pool->min - 1, pool->max - 1);
+}
+
 static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
 {
     char ignored[64];
@@ -290,7 +315,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     struct master *master = timer->data;
     bool busy = supervise_look(master);
-    supervise_births(master);
+    births_go_on(master);
     crashes_start_reporter(master);
     crashes_warm(master);
     quarantine_expire(&master->crashes->book, clock_now());
@@ -310,7 +335,7 @@ void master_serve(struct master *master)
     ev_io_start(master->loop, &master->listener);
     master->state = MASTER_SERVING;
     log_event(LOG_INFO, "serving",
-              LOG_FIELDS(.path = master->options->socket, .engine = master->forkserver.engine_name,
+              LOG_FIELDS(.path = master->options->socket, .engine = master->present->engine_name,
                          .duration = clock_now() - master->started_at),
               "serving on %s", master->options->socket);
     log_serving();
@@ -376,9 +401,15 @@ static void watch_signals(struct master *master)
     }
     ev_signal_init(&master->reopen, on_reopen, SIGUSR1);
     ev_signal_start(master->loop, &master->reopen);
+    ev_signal_init(&master->hangup, on_hangup, SIGHUP);
+    ev_signal_init(&master->more, on_more_or_fewer, SIGTTIN);
+    ev_signal_init(&master->fewer, on_more_or_fewer, SIGTTOU);
+    master->hangup.data = master->more.data = master->fewer.data = master;
+    ev_signal_start(master->loop, &master->hangup);
+    ev_signal_start(master->loop, &master->more);
+    ev_signal_start(master->loop, &master->fewer);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a full log or memfd is an error like others */
-    signal(SIGHUP, SIG_IGN);  /* the terminal may go, the server stays */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* libev unblocks nothing, and a mask survives exec; cannot fail */
@@ -437,13 +468,12 @@ int master_run(const struct options *options, int argc, char **argv)
     open_log(options);
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
-    master = (struct master){.options = &adjusted,
-                             .argc = argc,
-                             .argv = argv,
-                             .started_at = clock_now(),
-                             .forkserver.snapshot = -1};
+    master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
     set_up(&master);
-    if (generation_start(&master) < 0)
+    master.present = generation_start(&master, &(struct engine_spec){.name = adjusted.engine_name,
+                                                                     .argc = adjusted.engine_argc,
+                                                                     .argv = adjusted.engine_argv});
+    if (!master.present)
         master_abandon(&master);
     ev_run(master.loop, 0);
     crashes_end(&master);

@@ -15,6 +15,8 @@
 #include "log.h"
 #include "options.h"
 #include "output.h"
+#include "pool.h"
+#include "reload.h"
 #include "reporter.h"
 #include "row.h"
 #include "slots.h"
@@ -50,13 +52,22 @@ struct metering {
     bool spoilt;                 /* it is not read any more */
 };
 
+/* Why a worker is to be replaced by a fresh one. */
+enum seat_due {
+    SEAT_NOT_DUE,
+    SEAT_DUE_REQUESTS, /* --max-requests */
+    SEAT_DUE_PRIVATE,  /* --max-private */
+    SEAT_DUE_AGE,      /* --max-age */
+};
+
 /* A worker's place, and what belongs to its present process: fresh for every one. */
 struct seat {
     struct child child;
     struct master *master;
-    struct row *row; /* NULL: no process */
-    uint64_t key;    /* the row's */
-    int buffer;      /* memfd */
+    struct generation *generation; /* NULL: no process */
+    struct row *row;               /* NULL: no process */
+    uint64_t key;                  /* the row's */
+    int buffer;                    /* memfd */
     int control;
     ev_io control_watcher;
     struct deadline deadline;
@@ -67,7 +78,14 @@ struct seat {
     enum end_cause end; /* what the master has done to its process */
     bool explained;     /* its process has said why it does not start */
     bool slow_start;    /* it has been said that its start() takes long */
+    bool parked;        /* it has not been told to serve yet */
+    bool outdated;      /* a reload replaces it */
+    enum seat_due due;
+    uint64_t most_calls, most_age; /* when it is due: requests, and ns; 0: never */
 };
+
+/* Numbers of workers. Three descriptors each in the master, below the first connection's number. */
+#define SEATS_MAX (WORKERS_MAX + 32u)
 
 /* What an event is about: LOG_FIELDS() of a seat's process, and more. */
 #define SEAT_FIELDS(seat, ...)                                                                               \
@@ -79,24 +97,6 @@ static inline bool seat_serves(const struct seat *seat)
 {
     return seat->child.state == CHILD_READY || seat->child.state == CHILD_LEAVING;
 }
-
-struct forkserver_state {
-    pid_t pid; /* 0: none */
-    int control;
-    ev_io control_watcher;
-    bool loaded;
-    bool explained; /* it has said itself why it cannot load the engine */
-    uint64_t born_at;
-    uint64_t progress_at; /* when it loaded, or a worker of it last introduced itself */
-    unsigned generation;
-    struct backoff backoff;
-    char engine_name[256];
-    char engine_version[256];
-    char build_id[64]; /* hex */
-    struct output output;
-    struct metrics_table *methods; /* NULL: none are known yet */
-    int snapshot;                  /* memfd: what it writes down of itself when it crashes */
-};
 
 #define MASTER_DEATHS_KEPT 8
 
@@ -122,8 +122,14 @@ struct master {
     uint64_t reports_at; /* when patience with reports ends that are not out yet; 0: it has not begun */
     int lock;
     struct slots slots;
-    struct seat *seats; /* options->workers */
-    struct forkserver_state forkserver;
+    struct pool pool;
+    struct seat *seats;             /* [0]: the stand-in; [n]: worker n, of 1 to seat_count */
+    unsigned seat_count;            /* at most SEATS_MAX */
+    struct generation *present;     /* whose workers are born */
+    struct generation *generations; /* all, newest first */
+    unsigned last_generation;       /* number */
+    struct backoff births, loads;
+    struct reload reload;
     struct admin *admin;
     struct crashes *crashes;
     struct stacks *stacks;
@@ -133,21 +139,25 @@ struct master {
     ev_io listener;
     ev_io lifeline;
     ev_signal signals[3];
-    ev_signal reopen;   /* SIGUSR1 */
-    ev_signal children; /* SIGCHLD */
-    pid_t reaped;       /* whose death is being handled; 0: none */
-    ev_timer tick;      /* every 100 ms, every 10 ms while a call runs */
-    ev_timer doubt;     /* every 1 ms while a slot is in doubt */
-    ev_timer sweep;     /* while lost connections are looked for: deaths.c */
+    ev_signal reopen;      /* SIGUSR1 */
+    ev_signal hangup;      /* SIGHUP: reload */
+    ev_signal more, fewer; /* SIGTTIN, SIGTTOU: one worker */
+    ev_signal children;    /* SIGCHLD */
+    pid_t reaped;          /* whose death is being handled; 0: none */
+    ev_timer tick;         /* every 100 ms, every 10 ms while a call runs */
+    ev_timer doubt;        /* every 1 ms while a slot is in doubt */
+    ev_timer sweep;        /* while lost connections are looked for: deaths.c */
     unsigned sweep_looks;
     bool sweep_again; /* another row was lost meanwhile */
     ev_timer resume;  /* accepting goes on after a pause for lack of descriptors */
 
     uint64_t past_calls; /* of workers that are gone */
+    uint64_t recycled;   /* workers that were due */
+    uint64_t reloads, failed_reloads;
     uint64_t accepted, refused;
     uint64_t worker_deaths, forkserver_deaths;
-    char load_problem[512];                  /* why there is no forkserver; empty: there is one */
-    char start_problem[512];                 /* why the last worker did not start; empty: it did */
+    char load_problem[LOAD_PROBLEM_SIZE];    /* why there is no forkserver; empty: there is one */
+    char start_problem[LOAD_PROBLEM_SIZE];   /* why the last worker did not start; empty: it did */
     struct death deaths[MASTER_DEATHS_KEPT]; /* ring: newest at (worker_deaths - 1) % MASTER_DEATHS_KEPT */
 };
 

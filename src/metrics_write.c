@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "crashes.h"
 #include "exposition.h"
+#include "generation.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -109,7 +110,7 @@ static void put_workers(FILE *out, const struct master *master)
 {
     static const char *const states[STATES] = {"starting", "idle", "busy", "leaving"};
     unsigned counts[STATES] = {0};
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 1; i <= master->seat_count; i++)
         counts[state_of(&master->seats[i])]++;
     exposition_begin(out, "cohab_workers", "gauge", "Workers, by state.");
     for (unsigned i = 0; i < STATES; i++)
@@ -164,13 +165,12 @@ static void put_log(FILE *out, const struct metrics *metrics)
 static void put_server(FILE *out, const struct master *master)
 {
     char generation[16];
-    const struct forkserver_state *forkserver = &master->forkserver;
-    snprintf(generation, sizeof(generation), "%u", forkserver->generation);
+    const struct generation *present = master->present;
+    snprintf(generation, sizeof(generation), "%u", present->number);
     exposition_begin(out, "cohab_engine_info", "gauge", "The engine and its generation, as labels.");
     exposition_count(out, "cohab_engine_info",
-                     LABELS({"engine", forkserver->engine_name},
-                            {"engine_version", forkserver->engine_version}, {"generation", generation},
-                            {"version", COHAB_VERSION}),
+                     LABELS({"engine", present->engine_name}, {"engine_version", present->engine_version},
+                            {"generation", generation}, {"version", COHAB_VERSION}),
                      1);
     exposition_begin(out, "cohab_uptime_seconds", "gauge", "Since the server was started.");
     exposition_seconds(out, "cohab_uptime_seconds", NULL, clock_now() - master->started_at);
@@ -194,7 +194,7 @@ int metrics_pack(struct master *master, msgpack_packer *packer)
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return -1;
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         metrics_collect(&master->seats[i]);
     put_all(out, master);
     bool failed = ferror(out);

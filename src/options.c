@@ -19,7 +19,7 @@
 #include "size.h"
 
 #define EXIT_USAGE          2
-#define WORKERS_MAX         256 /* three descriptors each in the master, below the first connection's number */
+#define SPARE_MAX           16
 #define CRASH_KEEP_MAX      100000
 #define CRASH_KEEP_SIZE_MAX (UINT64_C(1) << 50)
 #define MAX_MEMORY_MIN      (UINT64_C(16) << 20)
@@ -35,7 +35,13 @@ static const char help_text[] =
     "An ENGINE without a slash is looked up among the installed engines: spell means libspell.so there.\n"
     "\n"
     "  --socket PATH           where clients connect (or $COHAB_SOCKET); PATH.ctl is the admin socket\n"
-    "  --workers N             worker processes (default: the number of cores)\n"
+    "  --workers N|MIN:MAX     worker processes (default: the number of cores); with MIN:MAX as many as the\n"
+    "                          load needs\n"
+    "  --idle-timeout S        with MIN:MAX: workers that nothing needed for this long leave (10)\n"
+    "  --spare N               workers kept ready beside those, to take a dead one's place at once (0)\n"
+    "  --max-requests N        replace a worker after so many requests; 0: never (0)\n"
+    "  --max-private SIZE      replace a worker with more memory of its own than this (no limit)\n"
+    "  --max-age S             replace a worker that is older; 0: never (0)\n"
     "  --max-frame SIZE        largest request or response, less than 2G (64M+64K)\n"
     "  --max-connections N     clients at once; more are refused (1024)\n"
     "  --default-timeout S     deadline of a request that brings none (30, or --max-timeout)\n"
@@ -48,6 +54,7 @@ static const char help_text[] =
     "  --spin-us N             busy-wait that long for a next request before sleeping: for machines with "
     "cores\n"
     "                          to spare (0)\n"
+    "  --load-timeout S        load() and start() have this long, each (120)\n"
     "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
     "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
     "  --crash-dir DIR         where crash reports go (/var/lib/cohab/crash as root, else\n"
@@ -78,6 +85,12 @@ static const char help_text[] =
 enum option_id {
     OPTION_SOCKET = 256,
     OPTION_WORKERS,
+    OPTION_IDLE_TIMEOUT,
+    OPTION_SPARE,
+    OPTION_MAX_REQUESTS,
+    OPTION_MAX_PRIVATE,
+    OPTION_MAX_AGE,
+    OPTION_LOAD_TIMEOUT,
     OPTION_MAX_FRAME,
     OPTION_MAX_CONNECTIONS,
     OPTION_DEFAULT_TIMEOUT,
@@ -113,6 +126,12 @@ enum option_id {
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"workers", required_argument, NULL, OPTION_WORKERS},
+    {"idle-timeout", required_argument, NULL, OPTION_IDLE_TIMEOUT},
+    {"spare", required_argument, NULL, OPTION_SPARE},
+    {"max-requests", required_argument, NULL, OPTION_MAX_REQUESTS},
+    {"max-private", required_argument, NULL, OPTION_MAX_PRIVATE},
+    {"max-age", required_argument, NULL, OPTION_MAX_AGE},
+    {"load-timeout", required_argument, NULL, OPTION_LOAD_TIMEOUT},
     {"max-frame", required_argument, NULL, OPTION_MAX_FRAME},
     {"max-connections", required_argument, NULL, OPTION_MAX_CONNECTIONS},
     {"default-timeout", required_argument, NULL, OPTION_DEFAULT_TIMEOUT},
@@ -235,7 +254,7 @@ static unsigned core_count(void)
     cpu_set_t set;
     int count =
         sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
+    return count < 1 ? 1 : (unsigned)count > WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
 }
 
 static void set_option(struct options *options, int id, const char *value)
@@ -245,7 +264,27 @@ static void set_option(struct options *options, int id, const char *value)
         options->socket = value;
         break;
     case OPTION_WORKERS:
-        options->workers = (unsigned)parse_number(id, value, 1, WORKERS_MAX);
+        if (!options_parse_workers(value, &options->workers_min, &options->workers_max))
+            usage_error("--workers takes a number from 1 to %u, or two such as 2:8, not '%s'", WORKERS_MAX,
+                        value);
+        break;
+    case OPTION_IDLE_TIMEOUT:
+        options->idle_timeout = parse_seconds(id, value, false);
+        break;
+    case OPTION_SPARE:
+        options->spare = (unsigned)parse_number(id, value, 0, SPARE_MAX);
+        break;
+    case OPTION_MAX_REQUESTS:
+        options->max_requests = parse_number(id, value, 0, LONG_MAX);
+        break;
+    case OPTION_MAX_PRIVATE:
+        options->max_private = parse_size(id, value, MAX_MEMORY_MAX);
+        break;
+    case OPTION_MAX_AGE:
+        options->max_age = parse_seconds(id, value, true);
+        break;
+    case OPTION_LOAD_TIMEOUT:
+        options->load_timeout = parse_seconds(id, value, false);
         break;
     case OPTION_MAX_FRAME:
         options->max_frame = (uint32_t)parse_size(id, value, FRAME_MAX_LIMIT);
@@ -348,23 +387,41 @@ static void set_option(struct options *options, int id, const char *value)
     }
 }
 
+bool options_parse_workers(const char *text, unsigned *min, unsigned *max)
+{
+    char *end;
+    if (!isdigit((unsigned char)*text))
+        return false;
+    unsigned long low = strtoul(text, &end, 10), high = low;
+    if (*end == ':') {
+        if (!isdigit((unsigned char)end[1]))
+            return false;
+        high = strtoul(end + 1, &end, 10);
+    }
+    if (*end || low < 1 || high < low || high > WORKERS_MAX)
+        return false;
+    *min = (unsigned)low;
+    *max = (unsigned)high;
+    return true;
+}
+
 /* "spell" and "libspell.so" both mean libspell.so. */
 static char *engine_candidate(const char *directory, const char *name)
 {
     char *path;
     const char *suffix = strrchr(name, '.');
     bool is_file = suffix && strcmp(suffix, ".so") == 0;
-    if (asprintf(&path, is_file ? "%s/%s" : "%s/lib%s.so", directory, name) < 0)
-        fatal("out of memory");
-    return path;
+    return asprintf(&path, is_file ? "%s/%s" : "%s/lib%s.so", directory, name) < 0 ? NULL : path;
 }
 
-static char *engine_look_up(const char *name)
+static char *engine_look_up(const char *name, char *problem, size_t size)
 {
     char executable[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", executable, sizeof(executable) - 1);
-    if (length < 0)
-        fatal("cannot read /proc/self/exe: %m; is /proc mounted?");
+    if (length < 0) {
+        snprintf(problem, size, "cannot read /proc/self/exe: %m; is /proc mounted?");
+        return NULL;
+    }
     executable[length] = '\0';
     *strrchr(executable, '/') = '\0';
     char installed[PATH_MAX + 64], built[PATH_MAX + 64];
@@ -373,22 +430,27 @@ static char *engine_look_up(const char *name)
     const char *const directories[] = {built, installed};
     for (size_t i = 0; i < 2; i++) {
         char *path = engine_candidate(directories[i], name);
-        if (access(path, R_OK) == 0)
+        if (path && access(path, R_OK) == 0)
             return path;
         free(path);
     }
-    fatal("no engine named '%s' in %s or %s; give a path with a slash for a file elsewhere", name, built,
-          installed);
+    snprintf(problem, size, "no engine named '%s' in %s or %s; give a path with a slash for a file elsewhere",
+             name, built, installed);
+    return NULL;
 }
 
-static char *engine_resolve(const char *name)
+char *options_find_engine(const char *name, char *problem, size_t size)
 {
-    char *found = strchr(name, '/') ? strdup(name) : engine_look_up(name);
+    *problem = '\0';
+    char *found = strchr(name, '/') ? strdup(name) : engine_look_up(name, problem, size);
     char *path = found ? realpath(found, NULL) : NULL;
-    if (!path || access(path, R_OK) < 0)
-        fatal("cannot open engine %s: %m", name);
     free(found);
-    return path;
+    if (path && access(path, R_OK) == 0)
+        return path;
+    if (!*problem)
+        snprintf(problem, size, "cannot open engine %s: %m", name);
+    free(path);
+    return NULL;
 }
 
 void options_check_directories(const struct options *options)
@@ -405,13 +467,20 @@ void options_check_directories(const struct options *options)
         fatal("--crash-dir %s: %m; cohabd runs as uid %u", directory, (unsigned)geteuid());
 }
 
-static void take_engine(struct options *options, int argc, char **argv, int at)
+static void take_engine(struct options *options, int argc, char **argv, int at, enum options_use use)
 {
+    char problem[PATH_MAX * 3];
+    options->engine_at = at;
+    if (at >= argc && use == OPTIONS_ROLE)
+        return; /* one without an engine */
     if (at >= argc)
         usage_error("no engine given");
     if (at + 1 < argc && strcmp(argv[at + 1], "--") != 0)
         usage_error("'%s' after the engine: options come before it, engine arguments after --", argv[at + 1]);
-    options->engine_path = engine_resolve(argv[at]);
+    options->engine_name = argv[at];
+    if (use == OPTIONS_USER &&
+        !(options->engine_path = options_find_engine(argv[at], problem, sizeof(problem))))
+        fatal("%s", problem);
     options->engine_argv = argv + (at + 2 < argc ? at + 2 : argc);
     options->engine_argc = at + 2 < argc ? argc - at - 2 : 0;
 }
@@ -421,11 +490,14 @@ static uint64_t shorter(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-void options_parse(struct options *options, int argc, char **argv)
+void options_parse(struct options *options, int argc, char **argv, enum options_use use)
 {
     *options = (struct options){
         .socket = getenv("COHAB_SOCKET"),
-        .workers = core_count(),
+        .workers_min = core_count(),
+        .workers_max = core_count(),
+        .idle_timeout = 10 * CLOCK_NS_PER_S,
+        .load_timeout = 120 * CLOCK_NS_PER_S,
         .max_frame = (64u << 20) + (64u << 10),
         .max_connections = 1024,
         .max_timeout = 300 * CLOCK_NS_PER_S,
@@ -458,5 +530,5 @@ void options_parse(struct options *options, int argc, char **argv)
     log_set_format(options->log_format);
     if (!options->check && !options->replay && (!options->socket || !*options->socket))
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");
-    take_engine(options, argc, argv, optind);
+    take_engine(options, argc, argv, optind, use);
 }

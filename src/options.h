@@ -10,11 +10,16 @@
 
 struct options {
     const char *socket; /* path; NULL only with check or replay */
-    unsigned workers;
+    unsigned workers_min, workers_max;
+    unsigned spare;     /* workers kept ready beside those that serve */
     uint32_t max_frame; /* bytes */
     unsigned max_connections;
     uint64_t default_timeout, max_timeout, kill_grace, io_timeout, stop_timeout; /* ns */
     uint64_t stall_timeout, spin;                                                /* ns */
+    uint64_t load_timeout, idle_timeout;                                         /* ns */
+    uint64_t max_requests;     /* of a worker; 0: no limit */
+    uint64_t max_private;      /* of a worker, bytes; 0: no limit */
+    uint64_t max_age;          /* of a worker, ns; 0: no limit */
     const char *crash_dir;     /* NULL: the default one (crash_dir.h) */
     unsigned crash_keep;       /* reports of each kind; 0: none are written */
     uint64_t crash_keep_size;  /* bytes */
@@ -34,14 +39,30 @@ struct options {
     bool remove_directory;
     bool check;
     const char *replay; /* a crash report; NULL: serve */
-    char *engine_path;  /* resolved */
+    int engine_at;      /* index of the engine in main's argv: options come before it */
+    char *engine_name;  /* as given */
+    char *engine_path;  /* resolved; NULL in a role */
     int engine_argc;
     char **engine_argv; /* borrowed from main's argv */
 };
 
+/* The most workers that there may be. */
+#define WORKERS_MAX 256u
+
+enum options_use {
+    OPTIONS_USER, /* the program as it was started */
+    OPTIONS_ROLE, /* a process that the master has started: the engine may be missing, and is not looked for
+                   */
+};
+
 /* Parses the command line and resolves the engine. Prints --help and --version (exit 0) and errors (exit 2)
  * itself. */
-void options_parse(struct options *options, int argc, char **argv);
+void options_parse(struct options *options, int argc, char **argv, enum options_use use);
+/* The file that an engine's name stands for: a path, or the name of an installed one. The caller's to free;
+ * NULL with a reason in problem. */
+char *options_find_engine(const char *name, char *problem, size_t size);
+/* "4" or "2:8". False, with nothing changed, where it is neither. */
+bool options_parse_workers(const char *text, unsigned *min, unsigned *max);
 /* Ends the process where a directory cannot be used. For the master alone: one that goes away later must not
  * keep a forkserver from starting. */
 void options_check_directories(const struct options *options);

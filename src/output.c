@@ -25,6 +25,7 @@ static void log_bytes(const struct output *output, const char *line, size_t size
 {
     const char *role = output->number == OUTPUT_FORKSERVER ? "forkserver"
                        : output->number == OUTPUT_REPORTER ? "reporter"
+                       : output->number == OUTPUT_STANDIN  ? "stand-in"
                                                            : NULL;
     log_output(LOG_FIELDS(.worker = role ? 0 : output->number, .pid = output->pid, .role = role), line, size);
 }

@@ -16,6 +16,7 @@
 /* Numbers of processes that are no workers. */
 #define OUTPUT_FORKSERVER 0u
 #define OUTPUT_REPORTER   UINT_MAX
+#define OUTPUT_STANDIN    (UINT_MAX - 1)
 
 struct output {
     struct ev_loop *loop;

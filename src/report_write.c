@@ -138,16 +138,17 @@ static void pack_server(msgpack_packer *packer, const struct options *options)
 
 static void pack_engine(msgpack_packer *packer, const struct report_facts *facts)
 {
-    const struct options *options = facts->options;
+    const struct reporter_job *job = facts->job;
+    const char *part = job->engine;
     pack_text(packer, "engine");
     msgpack_pack_map(packer, 6);
     text_entry(packer, "name", facts->job->engine_name);
     text_entry(packer, "version", facts->job->engine_version);
-    text_entry(packer, "path", options->engine_path);
+    text_entry(packer, "path", part);
     pack_text(packer, "args");
-    msgpack_pack_array(packer, (size_t)options->engine_argc);
-    for (int i = 0; i < options->engine_argc; i++)
-        pack_text(packer, options->engine_argv[i]);
+    msgpack_pack_array(packer, job->engine_args);
+    for (uint32_t i = 0; i < job->engine_args; i++)
+        pack_text(packer, part += strlen(part) + 1);
     text_entry(packer, "build_id", facts->job->build_id);
     number_entry(packer, "generation", true, facts->job->generation);
 }

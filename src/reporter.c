@@ -419,7 +419,7 @@ static void run(struct reporter *reporter)
 static void set_up(struct reporter *reporter, int argc, char **argv)
 {
     static char directory[4096];
-    options_parse(&reporter->options, argc, argv);
+    options_parse(&reporter->options, argc, argv, OPTIONS_ROLE);
     fcntl(REPORTER_SOCKET, F_SETFD, FD_CLOEXEC);
     log_relay();
     signal(SIGPIPE, SIG_IGN);

@@ -68,7 +68,9 @@ struct reporter_job {
     char method[ROW_METHOD_SIZE + 1];
     /* The engine. */
     char engine_name[256], engine_version[256], build_id[64];
-    uint64_t key[2]; /* for the hash of the request */
+    uint32_t engine_args; /* how many */
+    char engine[8192];    /* its path and arguments, each terminated */
+    uint64_t key[2];      /* for the hash of the request */
     uint32_t stderr_size;
     char stderr_tail[REPORT_STDERR_SIZE]; /* sent as far as it is used */
 };

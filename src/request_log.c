@@ -70,8 +70,8 @@ bool request_log_look(struct master *master)
     unsigned left = LINES_AT_ONCE;
     if (!is_on(master->options))
         return false;
-    for (unsigned i = 0; i < master->options->workers; i++) {
-        struct seat *seat = &master->seats[(master->look + i) % master->options->workers];
+    for (unsigned i = 0; i <= master->seat_count; i++) {
+        struct seat *seat = &master->seats[(master->look + i) % (master->seat_count + 1)];
         left -= request_log_take(seat, left);
         if (seat->metering.meter && atomic_load_explicit(&seat->metering.meter->lost, memory_order_relaxed))
             metrics_collect(seat);

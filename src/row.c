@@ -46,6 +46,16 @@ void row_set_key(struct row *row, uint64_t key)
     row->key_after = key;
 }
 
+void row_publish_refusal(struct row *row, const char *words)
+{
+    uint32_t next = atomic_load_explicit(&row->refusal, memory_order_relaxed) == 0;
+    size_t length = strnlen(words, ROW_REFUSAL_SIZE - 1);
+    memcpy(row->refusals[next], words, length);
+    row->refusals[next][length] = '\0';
+    atomic_store_explicit(&row->refusal, next, memory_order_release);
+    atomic_store_explicit(&row->orders, ROW_NO_WORKER, memory_order_release);
+}
+
 /* A worker that acts on a claim has sealed it, and gives it up only when the response is out. */
 static bool is_sound(const struct row *row, uint64_t key, uint32_t state, uint64_t claim)
 {
@@ -73,6 +83,7 @@ void row_read(const struct row *row, uint64_t key, struct row_view *view)
     view->started = atomic_load_explicit(&row->started, memory_order_relaxed);
     view->calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
     view->idempotent = atomic_load_explicit(&row->idempotent, memory_order_relaxed) != 0;
+    view->private_memory = atomic_load_explicit(&row->private_memory, memory_order_relaxed);
     view->looks = atomic_load_explicit(&row->looks, memory_order_relaxed);
     view->received = count_received(row);
     view->sent = __atomic_load_n(&row->send.msg_len, __ATOMIC_RELAXED);

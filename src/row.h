@@ -17,9 +17,10 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define ROW_SIZE        4096u
-#define ROW_METHOD_SIZE 64u
-#define ROW_NO_CLAIM    UINT64_MAX
+#define ROW_SIZE         4096u
+#define ROW_METHOD_SIZE  64u
+#define ROW_REFUSAL_SIZE 512u
+#define ROW_NO_CLAIM     UINT64_MAX
 /* A response_size that no sent can equal. */
 #define ROW_SIZE_UNKNOWN UINT64_MAX
 
@@ -37,7 +38,8 @@ enum row_state {
 /* What the master wants of a worker. */
 enum row_orders {
     ROW_SERVE = 0,
-    ROW_REFUSE, /* the server is stopping: answer requests with UNAVAILABLE, reason STOPPING */
+    ROW_REFUSE,    /* the server is stopping: answer requests with UNAVAILABLE, reason STOPPING */
+    ROW_NO_WORKER, /* of the stand-in: answer them with UNAVAILABLE, reason NO_WORKER, and the refusal */
 };
 
 /* The kernel writes a struct epoll_event, packed on x86-64 only; the padding puts its data word on an 8-byte
@@ -69,6 +71,7 @@ struct row {
     _Atomic uint64_t
         response_size; /* bytes of the response being written; ROW_SIZE_UNKNOWN: a part is out, or more */
     _Atomic uint32_t writing_from;       /* the state that the response ends: ROW_RECEIVED or ROW_RUNNING */
+    _Atomic uint64_t private_memory;     /* that --max-private counts, as last measured, bytes */
     _Atomic uint32_t looks;              /* times that WORKER_SIGNAL_STACK was answered */
     _Alignas(64) struct mmsghdr receive; /* msg_len: bytes that the receive under way has brought */
     _Alignas(64) struct mmsghdr send;    /* msg_len: bytes that the send under way has taken */
@@ -77,6 +80,8 @@ struct row {
     /* The master's part. */
     _Alignas(64) _Atomic uint64_t cancel; /* number of the request that nobody waits for any more; 0: none */
     _Atomic uint32_t orders;              /* enum row_orders */
+    _Atomic uint32_t refusal;             /* which of these is valid; the other is written next */
+    char refusals[2][ROW_REFUSAL_SIZE];   /* terminated */
 };
 
 _Static_assert(sizeof(struct row) <= ROW_SIZE, "a row is one page");
@@ -99,6 +104,7 @@ struct row_view {
     uint64_t response_size;
     enum row_state writing_from;
     bool idempotent;
+    uint64_t private_memory; /* bytes */
     uint32_t looks;
     char method[ROW_METHOD_SIZE + 1]; /* printable ASCII, terminated */
 };
@@ -115,6 +121,8 @@ static inline uint64_t row_seal(uint64_t claim, uint64_t key)
  * request, msgid and deadline then belong together; it says WAITING where they changed under the reader. It
  * may be not valid for a moment, when the worker goes on while it is read. */
 void row_read(const struct row *row, uint64_t key, struct row_view *view);
+/* The master: what ROW_NO_WORKER has callers told from now on; cut where long. */
+void row_publish_refusal(struct row *row, const char *words);
 /* The claim alone, in one load. */
 uint64_t row_read_claim(const struct row *row);
 

@@ -281,15 +281,32 @@ static bool refuse_quarantined(const struct quarantine_table *table, const struc
     return true;
 }
 
+/* What the master orders, if it has ordered anything. */
+static bool refuse_as_ordered(const struct row *row, char *message, size_t size, struct envelope_error *error)
+{
+    switch (atomic_load_explicit(&row->orders, memory_order_acquire)) {
+    case ROW_NO_WORKER:
+        *error = (struct envelope_error){.code = "UNAVAILABLE", .reason = "NO_WORKER", .retry = true};
+        snprintf(message, size, "no worker can be had: %.*s", (int)ROW_REFUSAL_SIZE,
+                 row->refusals[atomic_load_explicit(&row->refusal, memory_order_acquire) & 1]);
+        return true;
+    case ROW_REFUSE:
+        *error = (struct envelope_error){.code = "UNAVAILABLE", .reason = "STOPPING", .retry = true};
+        snprintf(message, size, "the server is stopping");
+        return true;
+    default: /* of the master; or of an engine that has written over the row */
+        return false;
+    }
+}
+
 /* What keeps a well-formed request from the engine, before its parameters are unpacked: that may take many
  * times their size. */
 static bool refuse(const struct server *server, const struct cohab_call *call,
                    const struct envelope_request *request, uint64_t now, char *message, size_t size,
                    struct envelope_error *error)
 {
-    if (atomic_load_explicit(&server->row->orders, memory_order_relaxed) == ROW_REFUSE) {
-        *error = (struct envelope_error){.code = "UNAVAILABLE", .reason = "STOPPING", .retry = true};
-        snprintf(message, size, "the server is stopping");
+    if (refuse_as_ordered(server->row, message, size, error)) {
+        return true;
     } else if (now >= call->deadline) {
         *error =
             (struct envelope_error){.code = "DEADLINE_EXCEEDED", .reason = "QUEUE_TIMEOUT", .retry = true};

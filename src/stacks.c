@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "crashes.h"
 #include "deaths.h"
+#include "generation.h"
 #include "pack.h"
 #include "serve.h"
 #include "worker.h"
@@ -34,7 +35,7 @@ struct item {
 struct stacks {
     struct master *master;
     ev_timer timer;     /* while anything is awaited */
-    struct item *items; /* options->workers */
+    struct item *items; /* SEATS_MAX */
     unsigned count;
     uint64_t since;
     bool busy;
@@ -71,7 +72,7 @@ static void report(struct seat *seat, const struct row_view *row)
     look->asked_at = 0;
     look->slow = false;
     look->query = NULL;
-    struct crash *crash = crashes_new(seat->master, slow ? REPORTER_SLOW : REPORTER_STACK);
+    struct crash *crash = crashes_new(seat->master, seat->generation, slow ? REPORTER_SLOW : REPORTER_STACK);
     if (!crash) {
         if (item)
             item->done = true;
@@ -205,7 +206,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     struct master *master = stacks->master;
     uint64_t now = clock_now();
     bool waiting = false;
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 1; i <= master->seat_count; i++)
         waiting |= look_at(&master->seats[i], now);
     if (stacks->busy && is_answered(stacks, now))
         finish(stacks);
@@ -242,7 +243,7 @@ int stacks_ask(struct master *master, unsigned number, stacks_listener *listener
     stacks->since = now;
     stacks->listener = listener;
     stacks->context = context;
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 1; i <= master->seat_count; i++)
         if (number == 0 || master->seats[i].child.number == number)
             add_item(stacks, &master->seats[i], now);
     start_timer(stacks);
@@ -274,7 +275,7 @@ int stacks_init(struct master *master)
 {
     static struct stacks stacks;
     stacks.master = master;
-    stacks.items = calloc(master->options->workers, sizeof(*stacks.items));
+    stacks.items = calloc(SEATS_MAX, sizeof(*stacks.items));
     if (!stacks.items)
         return -1;
     ev_timer_init(&stacks.timer, on_timer, TICK, TICK);

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "births.h"
 #include "clock.h"
 #include "crashes.h"
 #include "deaths.h"
@@ -43,18 +44,14 @@ static const char *seat_label(const struct seat *seat, char *label)
     return child_label(&seat->child, label, LABEL_SIZE);
 }
 
-static void send_signal(const struct seat *seat, int signal)
+void supervise_send_signal(const struct seat *seat, int signal)
 {
-    if (seat->child.pid == seat->master->reaped)
+    if (seat->child.pid <= 0 || seat->child.pid == seat->master->reaped)
         return; /* its last messages are being read, and its pid may be somebody else's by now */
     if (kill(seat->child.pid, signal) < 0) /* an unreaped child: its pid is nobody else's */
         log_event(LOG_WARN, "signal_failed", SEAT_FIELDS(seat), "worker %u: cannot send signal %d: %m",
                   seat->child.number, signal);
 }
-
-/* --- births --- */
-
-static void on_control(struct ev_loop *loop, ev_io *watcher, int events);
 
 static void close_control(struct seat *seat)
 {
@@ -63,134 +60,10 @@ static void close_control(struct seat *seat)
     seat->control = -1;
 }
 
-static void release_seat(struct seat *seat)
-{
-    if (seat->control >= 0)
-        close_control(seat);
-    if (seat->buffer >= 0)
-        close(seat->buffer);
-    if (seat->row)
-        munmap(seat->row, ROW_SIZE);
-    seat->buffer = -1;
-    seat->row = NULL;
-    output_close(&seat->output);
-    metrics_close(seat);
-    stacks_drop(seat);
-    seat->end = END_OWN;
-    seat->deadline = (struct deadline){0};
-    seat->stall = (struct stall){0};
-    seat->slow_start = false;
-    seat->explained = false;
-}
-
-static uint64_t random_key(void)
-{
-    uint64_t key;
-    return getrandom(&key, sizeof(key), GRND_INSECURE) == (ssize_t)sizeof(key) ? key : clock_now();
-}
-
-/* Row, request buffer, meter, control socket and output of a process that does not exist yet, and the request
- * for it. */
-static int ask_for_worker(struct seat *seat)
-{
-    struct master *master = seat->master;
-    int pair[2] = {-1, -1};
-    int row = shared_create("cohab-row", ROW_SIZE);
-    seat->buffer = shared_create("cohab-request",
-                                 serve_buffer_size(master->options->max_frame) + sizeof(struct snapshot));
-    seat->row = row >= 0 ? shared_map(row, ROW_SIZE, 1) : NULL;
-    int output = output_open(&seat->output, master->loop, seat->child.number);
-    int meter = metrics_open(seat, master->forkserver.methods);
-    int result = -1;
-    if (seat->row)
-        row_set_key(seat->row, seat->key = random_key());
-    if (seat->row && seat->buffer >= 0 && output >= 0 && meter >= 0 && ipc_pair(pair, 1) == 0) {
-        struct ipc_message message = {.type = IPC_FORK,
-                                      .number = seat->child.number,
-                                      .descriptor_count = IPC_FORK_DESCRIPTORS,
-                                      .descriptors = {[IPC_FORK_CONTROL] = pair[1],
-                                                      [IPC_FORK_ROW] = row,
-                                                      [IPC_FORK_BUFFER] = seat->buffer,
-                                                      [IPC_FORK_OUTPUT] = output,
-                                                      [IPC_FORK_METER] = meter}};
-        seat->control = pair[0];
-        ev_io_init(&seat->control_watcher, on_control, seat->control, EV_READ);
-        seat->control_watcher.data = seat;
-        ev_io_start(master->loop, &seat->control_watcher);
-        result = ipc_send(master->forkserver.control, &message, MSG_DONTWAIT);
-        int saved = errno;
-        close(pair[1]);
-        errno = saved;
-    }
-    int saved = errno;
-    if (row >= 0)
-        close(row);
-    if (output >= 0)
-        close(output);
-    if (meter >= 0)
-        close(meter);
-    errno = saved;
-    return result;
-}
-
-static void end_birth(struct seat *seat, const char *why);
-
-static void begin_birth(struct seat *seat, uint64_t now)
-{
-    struct master *master = seat->master;
-    child_begin(&seat->child, master->forkserver.generation, now);
-    if (ask_for_worker(seat) < 0) {
-        end_birth(seat, strerror(errno));
-        return;
-    }
-    if (master->state != MASTER_STARTING && master->state != MASTER_SERVING)
-        atomic_store_explicit(&seat->row->orders, ROW_REFUSE, memory_order_relaxed);
-}
-
 bool supervise_wants_births(const struct master *master)
 {
     return master->state == MASTER_STARTING || master->state == MASTER_SERVING ||
            master->state == MASTER_STOPPING;
-}
-
-void supervise_births(struct master *master)
-{
-    uint64_t now = clock_now();
-    if (!supervise_wants_births(master))
-        return;
-    if (master->forkserver.pid == 0 && now >= master->forkserver.backoff.retry_at)
-        (void)generation_start(master);
-    if (!master->forkserver.loaded || master->forkserver.control < 0)
-        return;
-    unsigned under_way = 0;
-    for (unsigned i = 0; i < master->options->workers; i++)
-        under_way += master->seats[i].child.state == CHILD_STARTING && master->seats[i].child.pid == 0;
-    for (unsigned i = 0; i < master->options->workers && under_way < BIRTHS_UNDER_WAY; i++)
-        if (child_due(&master->seats[i].child, now)) {
-            begin_birth(&master->seats[i], now);
-            under_way++;
-        }
-}
-
-static void log_lost_birth(const struct seat *seat, const char *why)
-{
-    char label[LABEL_SIZE];
-    if (seat->explained || !supervise_wants_births(seat->master))
-        return;
-    log_event(LOG_ERROR, "worker_not_started", SEAT_FIELDS(seat, .cause = why), "%s could not start: %s",
-              seat_label(seat, label), why);
-    snprintf(seat->master->start_problem, sizeof(seat->master->start_problem),
-             "a worker could not start: %.400s", why);
-}
-
-/* A birth that came to nothing: the process never introduced itself, or could not be asked for. */
-static void end_birth(struct seat *seat, const char *why)
-{
-    log_lost_birth(seat, why);
-    release_seat(seat);
-    child_end(&seat->child, clock_now(), 0, false);
-    if (seat->master->state == MASTER_STARTING)
-        master_abandon(seat->master);
 }
 
 /* --- messages --- */
@@ -216,12 +89,40 @@ static void hand_out(struct seat *seat, uint64_t claim)
 static void on_ready(struct seat *seat)
 {
     char label[LABEL_SIZE];
-    child_ready(&seat->child);
-    seat->master->start_problem[0] = '\0';
+    struct master *master = seat->master;
+    seat->child.state = CHILD_READY;
+    if (seat->child.number == 0) {
+        log_event(LOG_WARN, "standin_ready", SEAT_FIELDS(seat),
+                  "no worker can be had: requests are answered with UNAVAILABLE, NO_WORKER");
+        return;
+    }
+    reload_on_ready(seat);
+    if (seat->generation == master->present) {
+        master->start_problem[0] = '\0';
+        backoff_ready(&master->births);
+    }
     log_event(LOG_INFO, "worker_ready", SEAT_FIELDS(seat, .duration = clock_now() - seat->child.born_at),
               "%s ready", seat_label(seat, label));
-    if (seat->master->state == MASTER_STARTING)
-        master_serve(seat->master);
+    if (master->state == MASTER_STARTING)
+        master_serve(master);
+}
+
+static void on_start_failed(struct seat *seat, const char *why)
+{
+    struct master *master = seat->master;
+    char problem[LOAD_PROBLEM_SIZE];
+    const char *path = seat->generation ? seat->generation->path : "";
+    bool selftest = strncmp(why, "selftest() failed", 17) == 0;
+    snprintf(problem, sizeof(problem), "%s%.480s",
+             selftest ? "" : "start() failed: ", *why ? why : "no reason given");
+    log_event(LOG_ERROR, "worker_not_started", SEAT_FIELDS(seat, .path = path, .cause = problem),
+              "worker %u: engine %s: %s", seat->child.number, path, problem);
+    seat->explained = true;
+    if (!seat->generation)
+        return;
+    if (seat->generation == master->present)
+        memcpy(master->start_problem, problem, sizeof(problem));
+    reload_note_problem(master, seat->generation, problem);
 }
 
 /* What a worker says is checked like what a client says: an engine can write to its control socket. -1: no
@@ -234,23 +135,17 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
     case IPC_HELLO:
         if (seat->child.pid == 0)
             seat->child.pid = seat->output.pid = message->sender;
-        if (seat->child.generation == master->forkserver.generation)
-            master->forkserver.progress_at = clock_now();
+        if (seat->generation)
+            seat->generation->progress_at = clock_now();
         if (!supervise_wants_births(master))
-            send_signal(seat, SIGKILL); /* born too late: it holds nothing yet */
+            supervise_send_signal(seat, SIGKILL); /* born too late: it holds nothing yet */
         break;
     case IPC_READY:
         if (seat->child.state == CHILD_STARTING && seat->child.pid == message->sender)
             on_ready(seat);
         break;
     case IPC_START_FAILED:
-        snprintf(master->start_problem, sizeof(master->start_problem), "start() failed: %.480s",
-                 message->text_size ? message->text : "no reason given");
-        log_event(LOG_ERROR, "worker_not_started",
-                  SEAT_FIELDS(seat, .path = master->options->engine_path, .cause = master->start_problem),
-                  "worker %u: engine %s: %s", seat->child.number, master->options->engine_path,
-                  master->start_problem);
-        seat->explained = true;
+        on_start_failed(seat, message->text_size ? message->text : "");
         break;
     case IPC_WANT:
         hand_out(seat, message->claim);
@@ -272,7 +167,7 @@ static void end_rogue(struct seat *seat)
     log_event(LOG_WARN, "worker_rogue", SEAT_FIELDS(seat),
               "%s: its engine writes to cohab's control socket: killed", seat_label(seat, label));
     seat->end = END_ROGUE;
-    send_signal(seat, SIGKILL);
+    supervise_send_signal(seat, SIGKILL);
     close_control(seat);
 }
 
@@ -308,12 +203,20 @@ static void on_control(struct ev_loop *loop, ev_io *watcher, int events)
     struct seat *seat = watcher->data;
     read_messages(seat, MESSAGES_AT_ONCE);
     if (birth_is_lost(seat)) {
-        if (seat->master->forkserver.pid != 0)
-            generation_read(seat->master); /* perhaps it says why */
-        end_birth(seat, "its process died before it had introduced itself");
+        if (seat->generation)
+            generation_read(seat->generation); /* perhaps it says why */
+        births_end(seat, "its process died before it had introduced itself");
     }
-    supervise_births(seat->master);
+    births_go_on(seat->master);
     master_look_at_stop(seat->master);
+}
+
+void supervise_watch(struct seat *seat, int control)
+{
+    seat->control = control;
+    ev_io_init(&seat->control_watcher, on_control, control, EV_READ);
+    seat->control_watcher.data = seat;
+    ev_io_start(seat->master->loop, &seat->control_watcher);
 }
 
 /* --- deadlines and stalls --- */
@@ -357,16 +260,16 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
                       WORKER_SIGNAL_END); /* dead: it is reaped */
         break;
     case DEADLINE_DO_STOP:
-        send_signal(seat, SIGSTOP);
+        supervise_send_signal(seat, SIGSTOP);
         break;
     case DEADLINE_DO_KILL:
         log_event(LOG_WARN, "deadline_ignored",
                   SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
                   "%s: %s() ignores its deadline: killed", seat_label(seat, label), row->method);
-        send_signal(seat, SIGKILL);
+        supervise_send_signal(seat, SIGKILL);
         break;
     case DEADLINE_DO_CONTINUE:
-        send_signal(seat, SIGCONT);
+        supervise_send_signal(seat, SIGCONT);
         break;
     }
 }
@@ -387,17 +290,17 @@ static void check_stall(struct seat *seat, const struct row_view *row, uint64_t 
     case STALL_DO_NOTHING:
         break;
     case STALL_DO_STOP:
-        send_signal(seat, SIGSTOP);
+        supervise_send_signal(seat, SIGSTOP);
         break;
     case STALL_DO_KILL:
         log_event(LOG_WARN, "worker_stalled", SEAT_FIELDS(seat, .cause = row_state_name(row->state)),
                   "%s: holds a connection and does not go on (%s): killed", seat_label(seat, label),
                   row_state_name(row->state));
         seat->end = END_STALLED;
-        send_signal(seat, SIGKILL);
+        supervise_send_signal(seat, SIGKILL);
         break;
     case STALL_DO_CONTINUE:
-        send_signal(seat, SIGCONT);
+        supervise_send_signal(seat, SIGCONT);
         break;
     }
 }
@@ -413,56 +316,22 @@ static bool check_worker(struct seat *seat)
     check_deadline(seat, &row, now);
     check_stall(seat, &row, now);
     stacks_watch(seat, &row, now);
+    births_look_at(seat, &row, now);
     return row.claim != ROW_NO_CLAIM;
-}
-
-/* Births are made one after the other: time counts from the last one, too. */
-static bool birth_hangs(const struct seat *seat, uint64_t now)
-{
-    const struct forkserver_state *forkserver = &seat->master->forkserver;
-    bool present = seat->child.generation == forkserver->generation;
-    uint64_t since = present && forkserver->progress_at > seat->child.born_at ? forkserver->progress_at
-                                                                              : seat->child.born_at;
-    return seat->child.pid == 0 && now - since >= BIRTH_TIMEOUT;
-}
-
-/* A birth that gets nowhere (the forkserver is stopped, an atfork handler hangs) is given up, and the
- * forkserver with it. start() may take its time, but not in silence. */
-static void check_births(struct master *master, uint64_t now)
-{
-    bool hangs = false;
-    char label[LABEL_SIZE];
-    for (unsigned i = 0; i < master->options->workers; i++) {
-        struct seat *seat = &master->seats[i];
-        if (seat->child.state != CHILD_STARTING)
-            continue;
-        if (birth_hangs(seat, now)) {
-            hangs |= seat->child.generation == master->forkserver.generation;
-            end_birth(seat, "no process came into being for 10 s");
-        } else if (seat->child.pid != 0 && !seat->slow_start && now - seat->child.born_at >= BIRTH_TIMEOUT) {
-            seat->slow_start = true;
-            log_event(LOG_WARN, "start_slow", SEAT_FIELDS(seat, .duration = now - seat->child.born_at),
-                      "%s: start() has not returned for 10 s", seat_label(seat, label));
-        }
-    }
-    if (hangs)
-        generation_end(master);
 }
 
 bool supervise_look(struct master *master)
 {
-    bool busy = false;
-    check_births(master, clock_now());
+    unsigned busy = 0;
     output_tick();
-    for (unsigned i = 0; i < master->options->workers; i++) {
+    for (unsigned i = 0; i <= master->seat_count; i++) {
         output_resume(&master->seats[i].output);
-        busy |= check_worker(&master->seats[i]);
+        busy += check_worker(&master->seats[i]);
     }
-    output_resume(&master->forkserver.output);
     output_resume(&master->crashes->output);
-    busy |= request_log_look(master);
-    (void)slots_poll(&master->slots);
-    return busy;
+    bool logs = request_log_look(master);
+    births_look(master, busy, slots_poll(&master->slots));
+    return busy > 0 || logs;
 }
 
 /* --- deaths --- */
@@ -475,20 +344,17 @@ static void bury(struct seat *seat, int status, uint64_t peak)
     output_drain(&seat->output);
     if (seat->child.state == CHILD_STARTING) {
         deaths_describe_status(status, how, sizeof(how));
-        log_lost_birth(seat, how);
+        births_tell_lost(seat, how);
         deaths_report_start(seat, status, peak);
     } else {
         answered = deaths_take_over(seat, status, peak);
     }
-    release_seat(seat);
-    child_end(&seat->child, clock_now(), answered, deaths_was_killed(status));
-    if (seat->master->state == MASTER_STARTING)
-        master_abandon(seat->master);
+    births_bury(seat, answered, deaths_was_killed(status));
 }
 
 static struct seat *find_seat(struct master *master, pid_t pid)
 {
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         if (master->seats[i].child.pid == pid)
             return &master->seats[i];
     return NULL;
@@ -497,13 +363,13 @@ static struct seat *find_seat(struct master *master, pid_t pid)
 /* A worker may die before its first message was read: then its pid is in that message. */
 static struct seat *find_seat_of_dead(struct master *master, pid_t pid)
 {
-    for (unsigned i = 0; !find_seat(master, pid) && i < master->options->workers; i++) {
+    for (unsigned i = 0; !find_seat(master, pid) && i <= master->seat_count; i++) {
         struct seat *seat = &master->seats[i];
         if (seat->child.state != CHILD_STARTING || seat->child.pid != 0)
             continue;
         read_messages(seat, MESSAGES_AT_ONCE);
         if (birth_is_lost(seat))
-            end_birth(seat, "its process died before it had introduced itself");
+            births_end(seat, "its process died before it had introduced itself");
     }
     return find_seat(master, pid);
 }
@@ -517,9 +383,10 @@ static void on_stop_or_continue(struct seat *seat, bool stopped)
 
 static void on_death(struct master *master, pid_t pid, int status, uint64_t peak)
 {
-    if (pid == master->forkserver.pid) {
-        generation_read(master);
-        generation_died(master, status, peak);
+    struct generation *generation = generation_find(master, pid);
+    if (generation) {
+        generation_read(generation);
+        generation_died(generation, status, peak);
         return;
     }
     if (pid == master->crashes->reporter) {
@@ -559,7 +426,7 @@ static void on_children(struct ev_loop *loop, ev_signal *watcher, int events)
     while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
         on_status(master, pid, status, &usage);
     (void)slots_poll(&master->slots);
-    supervise_births(master);
+    births_go_on(master);
     master_look_at_stop(master);
 }
 
@@ -567,7 +434,7 @@ static void on_children(struct ev_loop *loop, ev_signal *watcher, int events)
 
 bool supervise_any_running(const struct master *master)
 {
-    for (unsigned i = 0; i < master->options->workers; i++) {
+    for (unsigned i = 0; i <= master->seat_count; i++) {
         struct row_view row;
         if (!seat_serves(&master->seats[i]))
             continue;
@@ -582,21 +449,21 @@ bool supervise_any_running(const struct master *master)
 unsigned supervise_alive(const struct master *master)
 {
     unsigned alive = 0;
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         alive += master->seats[i].child.state != CHILD_NONE;
     return alive;
 }
 
 void supervise_refuse(struct master *master)
 {
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         if (master->seats[i].row)
             atomic_store_explicit(&master->seats[i].row->orders, ROW_REFUSE, memory_order_relaxed);
 }
 
 void supervise_leave(struct master *master)
 {
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         if (master->seats[i].child.state == CHILD_READY)
             master->seats[i].child.state = CHILD_LEAVING;
     supervise_signal(master, WORKER_SIGNAL_LEAVE);
@@ -604,19 +471,15 @@ void supervise_leave(struct master *master)
 
 void supervise_signal(struct master *master, int signal)
 {
-    for (unsigned i = 0; i < master->options->workers; i++)
+    for (unsigned i = 0; i <= master->seat_count; i++)
         if (master->seats[i].child.pid > 0)
-            send_signal(&master->seats[i], signal);
+            supervise_send_signal(&master->seats[i], signal);
 }
 
 int supervise_init(struct master *master)
 {
-    master->seats = calloc(master->options->workers, sizeof(*master->seats));
-    if (!master->seats)
+    if (births_init(master) < 0)
         return -1;
-    for (unsigned i = 0; i < master->options->workers; i++)
-        master->seats[i] =
-            (struct seat){.child.number = i + 1, .master = master, .buffer = -1, .control = -1};
     ev_signal_init(&master->children, on_children, SIGCHLD);
     master->children.data = master;
     ev_signal_start(master->loop, &master->children);

@@ -7,9 +7,12 @@
 int supervise_init(struct master *master);
 /* Whether, in the server's present state, processes that die are replaced. */
 bool supervise_wants_births(const struct master *master);
-/* Asks for every process that is due: forkserver and workers. */
-void supervise_births(struct master *master);
-/* One look at all rows for deadlines, and at the shared set. Returns whether any worker is busy. */
+/* Handles what a new worker says on this control socket, which it owns from here on. */
+void supervise_watch(struct seat *seat, int control);
+/* To a worker that is alive, as far as is known; else nothing happens. */
+void supervise_send_signal(const struct seat *seat, int signal);
+/* One look at all rows for deadlines, at the shared set, and at the pool. Returns whether any worker is busy.
+ */
 bool supervise_look(struct master *master);
 /* Whether any worker runs a call, or writes its answer. */
 bool supervise_any_running(const struct master *master);

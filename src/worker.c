@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "clock.h"
 #include "descriptors.h"
 #include "ipc.h"
+#include "private_memory.h"
 #include "serve.h"
 #include "shared.h"
 #include "title.h"
@@ -173,6 +175,8 @@ static void raise_oom_score(void)
 /* What the engine prints goes to the master, which never lets it wait. */
 static int place_output(int output)
 {
+    if (output < 0)
+        return 0;
     if (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
         return -1;
     close(output);
@@ -257,6 +261,14 @@ _Noreturn static void not_started(const char *why)
     leave(WORKER_EXIT_NOT_STARTED);
 }
 
+_Noreturn static void fail_selftest(const struct engine *engine)
+{
+    char why[ENGINE_ERROR_SIZE + 32];
+    snprintf(why, sizeof(why), "selftest() failed: %s", engine->setup.error);
+    (void)tell_master(IPC_START_FAILED, ROW_NO_CLAIM, why);
+    leave(WORKER_EXIT_NOT_STARTED);
+}
+
 static void enter_role(struct worker *worker, const struct worker_birth *birth, const struct options *options,
                        struct engine *engine)
 {
@@ -264,7 +276,7 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
     close(FD_FORKSERVER);
     close(FD_SNAPSHOT);
     setpgid(0, 0); /* what the forkserver's group then holds is births that never came so far */
-    snprintf(words, sizeof(words), "worker %u ", birth->number);
+    snprintf(words, sizeof(words), birth->number ? "worker %u " : "stand-in ", birth->number);
     title_set(words);
     title_set_suffix("starting");
     if (place_control(birth->control) < 0 || place_output(birth->output) < 0 || wait_for_master(birth) < 0 ||
@@ -273,12 +285,16 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
     raise_oom_score();
     if (set_up_memory(worker, birth, options, engine) < 0)
         not_started("no memory for the worker");
+    if (options->max_private && private_memory_open() < 0) /* now: start() may give the right to it up */
+        not_started("cannot open /proc/self/smaps_rollup, which --max-private needs");
     if (set_signals(worker) < 0) /* before start(): its master may be gone by then */
         not_started("cannot install signal handlers");
     if (engine_run_start(engine) < 0)
         not_started(engine->setup.error);
     if (descriptors_find_foreign() >= 0)
         not_started("it left descriptors open at 1024 or above, where connections lie");
+    if (birth->selftest && engine_run_selftest(engine) < 0)
+        fail_selftest(engine);
     /* Again: start() may have changed the signals, or the user, which clears the parent's death signal. */
     if (watch_master(birth->master) < 0 || set_signals(worker) < 0 || capture_install() < 0 ||
         capture_watch_exit() < 0)
@@ -286,6 +302,21 @@ static void enter_role(struct worker *worker, const struct worker_birth *birth, 
     capture_set_phase(SNAPSHOT_SERVING);
     if (tell_master(IPC_READY, ROW_NO_CLAIM, NULL) < 0)
         leave(WORKER_EXIT_NOT_STARTED);
+    title_set_suffix(birth->parked ? "spare" : "idle");
+}
+
+/* One that was born parked, until it is told to serve, or to leave. */
+static void wait_to_serve(const struct worker *worker)
+{
+    struct ipc_message message = {0};
+    struct pollfd control = {.fd = FD_CONTROL, .events = POLLIN};
+    while (!leaving && message.type != IPC_SERVE) {
+        int count = ppoll(&control, 1, NULL, &worker->waiting_mask);
+        if (count < 0 && errno != EINTR)
+            leave(WORKER_EXIT_DESCRIPTOR);
+        if (count > 0 && ipc_receive(FD_CONTROL, &message, 0) != 1)
+            leave(WORKER_EXIT_MASTER_GONE);
+    }
     title_set_suffix("idle");
 }
 
@@ -431,12 +462,16 @@ void worker_run(const struct worker_birth *birth, const struct options *options,
     worker.master = birth->master;
     self = &worker;
     enter_role(&worker, birth, options, engine);
+    if (birth->parked)
+        wait_to_serve(&worker);
     while (!leaving) {
         if (!claim_request(&worker))
             continue;
         serve_claim(&worker, row_read_claim(worker.server.row));
         serve_ready(&worker.server);
         title_set_suffix("idle");
+        if (options->max_private)
+            private_memory_note(worker.server.row);
     }
     capture_set_phase(SNAPSHOT_LEAVING);
     engine_run_stop(engine);

@@ -41,6 +41,8 @@ int methods_run(struct cli *cli, int argc, char **argv);
 int metrics_run(struct cli *cli, int argc, char **argv);
 int ping_run(struct cli *cli, int argc, char **argv);
 int quarantine_run(struct cli *cli, int argc, char **argv);
+int reload_run(struct cli *cli, int argc, char **argv);
+int scale_run(struct cli *cli, int argc, char **argv);
 int stack_run(struct cli *cli, int argc, char **argv);
 int status_run(struct cli *cli, int argc, char **argv);
 int stop_run(struct cli *cli, int argc, char **argv);

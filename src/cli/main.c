@@ -59,6 +59,20 @@ static const struct cli_command commands[] = {
      .help = "Shows the native stack of every busy worker, or of one. The calls go on: they are held up for\n"
              "milliseconds.",
      .run = stack_run},
+    {.name = "reload",
+     .arguments = "[-- ARG ...]",
+     .summary = "load the engine afresh, and replace the workers",
+     .help = "Loads the engine and its data afresh while the server goes on, runs its self-test, and then "
+             "replaces the\n"
+             "workers one by one. Where that fails, the workers that serve go on, what the engine had to say "
+             "is printed,\n"
+             "and the exit code is 1. With --engine another engine takes over; the ARGs are its arguments.",
+     .run = reload_run},
+    {.name = "scale",
+     .arguments = "N|MIN:MAX",
+     .summary = "set the number of workers",
+     .help = "Sets the number of workers: N, or from MIN to MAX, as the load needs. Until the next start.",
+     .run = scale_run},
     {.name = "crash",
      .arguments = "COMMAND ...",
      .summary = "list, show, export and repeat crashes",

@@ -6,6 +6,7 @@
 
 #include "ask.h"
 #include "json.h"
+#include "memory.h"
 #include "object.h"
 #include "rows.h"
 #include "text.h"
@@ -33,6 +34,8 @@ static void put_state(FILE *out, const msgpack_object *map, const char *after)
     } states[] = {
         {"running", TEXT_GREEN},   {"idle", TEXT_GREEN},     {"busy", TEXT_BOLD},
         {"starting", TEXT_YELLOW}, {"leaving", TEXT_YELLOW}, {"stopping", TEXT_YELLOW},
+        {"serving", TEXT_GREEN},   {"spare", TEXT_GREEN},    {"loading", TEXT_YELLOW},
+        {"trying", TEXT_YELLOW},
     };
     const msgpack_object *state = object_find_text(map, "state");
     size_t i = 0;
@@ -67,7 +70,10 @@ static void put_headline(FILE *out, const msgpack_object *status)
     put_duration(out, server, "uptime", ", ");
     fprintf(out, "%u of ", count_workers(workers, "idle") + busy);
     put_field(out, server, "workers", " workers ready, ");
-    fprintf(out, "%u busy\n", busy);
+    fprintf(out, "%u busy", busy);
+    if (count_workers(workers, "spare") > 0)
+        fprintf(out, ", %u spare", count_workers(workers, "spare"));
+    fputc('\n', out);
 }
 
 static void put_server(FILE *out, const msgpack_object *server)
@@ -76,6 +82,41 @@ static void put_server(FILE *out, const msgpack_object *server)
     put_field(out, server, "version", ", pid ");
     put_field(out, server, "pid", ", ");
     put_field(out, server, "socket", "\n");
+}
+
+/* Where there is a choice. */
+static void put_bounds(FILE *out, const msgpack_object *server)
+{
+    double min = 0, max = 0;
+
+    if (object_find_number(server, "workers_min", &min) && object_find_number(server, "workers_max", &max) &&
+        min < max)
+        fprintf(out, "workers\tfrom %.0f to %.0f, as the load needs\n", min, max);
+}
+
+/* While there is more than the one that serves. */
+static void put_generations(FILE *out, const msgpack_object *generations)
+{
+    for (uint32_t i = 0; generations && generations->via.array.size > 1 && i < generations->via.array.size;
+         i++) {
+        const msgpack_object *generation = &generations->via.array.ptr[i];
+        fputs("generation\t", out);
+        put_field(out, generation, "number", ": ");
+        put_state(out, generation, ", ");
+        put_field(out, generation, "workers", " workers, ");
+        put_field(out, generation, "path", "\n");
+    }
+}
+
+static void put_reloads(FILE *out, const msgpack_object *reload)
+{
+    double failed = 0;
+
+    if (!reload || !object_find_number(reload, "failed", &failed) || failed == 0)
+        return;
+    fputs("reloads\t", out);
+    put_field(out, reload, "done", " done, ");
+    put_field(out, reload, "failed", " failed\n");
 }
 
 static void put_engine(FILE *out, const msgpack_object *engine)
@@ -149,12 +190,26 @@ static void print_overview(const msgpack_object *status)
     put_headline(rows.out, status);
     put_server(rows.out, object_find(status, "server"));
     put_engine(rows.out, object_find(status, "engine"));
+    put_generations(rows.out, object_find_array(status, "generations"));
+    put_reloads(rows.out, object_find(status, "reload"));
+    put_bounds(rows.out, object_find(status, "server"));
     put_connections(rows.out, object_find(status, "connections"));
     put_totals(rows.out, object_find(status, "totals"));
     put_crashes(rows.out, object_find(status, "crashes"));
     put_log(rows.out, object_find(status, "log"));
     put_problem(rows.out, status);
     rows_print(&rows, "ll");
+}
+
+static void put_size(FILE *out, const msgpack_object *map, const char *key)
+{
+    double size = 0;
+
+    if (object_find_number(map, key, &size))
+        text_put_size(out, size);
+    else
+        fputc('-', out);
+    fputc('\t', out);
 }
 
 static void put_worker(FILE *out, const msgpack_object *worker)
@@ -164,6 +219,7 @@ static void put_worker(FILE *out, const msgpack_object *worker)
     put_field(out, worker, "generation", "\t");
     put_state(out, worker, "\t");
     put_field(out, worker, "calls", "\t");
+    put_size(out, worker, "private");
     put_duration(out, worker, "age", "\t");
     put_duration(out, worker, "running", "\t");
     put_field(out, worker, "method", "\n");
@@ -171,8 +227,8 @@ static void put_worker(FILE *out, const msgpack_object *worker)
 
 static void print_workers(const msgpack_object *workers)
 {
-    static const char *const heading[] = {"WORKER", "PID",     "GEN",    "STATE", "CALLS",
-                                          "AGE",    "RUNNING", "METHOD", NULL};
+    static const char *const heading[] = {"WORKER",  "PID", "GEN",     "STATE",  "CALLS",
+                                          "PRIVATE", "AGE", "RUNNING", "METHOD", NULL};
     struct rows rows;
 
     if (!workers || workers->via.array.size == 0)
@@ -182,7 +238,7 @@ static void print_workers(const msgpack_object *workers)
     for (uint32_t i = 0; i < workers->via.array.size; i++)
         put_worker(rows.out, &workers->via.array.ptr[i]);
     putchar('\n');
-    rows_print(&rows, "rrrlrrrl");
+    rows_print(&rows, "rrrlrrrrl");
 }
 
 static void put_death(FILE *out, const msgpack_object *death, bool reports)
@@ -247,6 +303,8 @@ int status_run(struct cli *cli, int argc, char **argv)
     usage_read(cli, options, argc, argv);
     int exit_code =
         ask_once(cli, &(struct ask_question){.method = METHOD, .admin = true, .timeout = ASK_QUICK}, &reply);
+    if (exit_code == CLI_OK)
+        memory_measure(object_find_array(reply.result, "workers"));
     if (exit_code == CLI_OK)
         exit_code = print_status(reply.result, json);
     client_free_reply(&reply);

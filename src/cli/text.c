@@ -240,3 +240,13 @@ void text_put_table(FILE *out, const char *rows, const char *alignment)
     while (*rows)
         rows = put_row(out, rows, widths, alignment);
 }
+
+void text_put_size(FILE *out, double bytes)
+{
+    static const char *const units[] = {"", "K", "M", "G", "T"};
+    size_t unit = 0;
+
+    for (; bytes >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
+        bytes /= 1024;
+    fprintf(out, "%.*f%s", unit > 0 && bytes < 9.95 ? 1 : 0, bytes, units[unit]);
+}

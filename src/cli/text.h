@@ -23,6 +23,8 @@ void text_put_lines(FILE *out, const char *indent, const char *text, size_t size
 void text_put_seconds(FILE *out, double seconds);
 /* Three digits: "23.4 us", "1.23 ms", "150 ms", "12.3 s". */
 void text_put_latency(FILE *out, double seconds);
+/* Bytes: "512", "3.4K", "17M", "1.2G". */
+void text_put_size(FILE *out, double bytes);
 /* A whole number in groups: "1,234,567". */
 void text_put_count(FILE *out, double count);
 

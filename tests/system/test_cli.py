@@ -176,6 +176,8 @@ def test_status_json(start: StartServer) -> None:
         "version",
         "server",
         "engine",
+        "generations",
+        "reload",
         "connections",
         "totals",
         "workers",
@@ -186,7 +188,18 @@ def test_status_json(start: StartServer) -> None:
     assert status["version"] == 1
     assert [w["number"] for w in status["workers"]] == [1, 2, 3]
     for worker in status["workers"]:
-        assert set(worker) == {"number", "pid", "generation", "state", "method", "running", "calls", "age"}
+        assert set(worker) == {
+            "number",
+            "pid",
+            "generation",
+            "state",
+            "method",
+            "running",
+            "calls",
+            "private",
+            "age",
+        }
+        assert 0 < worker["private"] < 100 * 2**20
     assert status["server"]["socket"] == server.socket
     assert status["server"]["version"] == cohab.__version__
     assert status["server"]["workers"] == 3

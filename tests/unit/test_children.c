@@ -22,18 +22,10 @@ static void test_backoff_starts_after_three_failures(void **state)
     assert_int_equal(backoff_delay(UINT_MAX), 5000 * MS);
 }
 
-static void test_a_new_child_is_due_at_once(void **state)
-{
-    (void)state;
-    struct child child = {.number = 1};
-    assert_true(child_due(&child, 0));
-    assert_true(child_due(&child, UINT64_MAX));
-}
-
 static void test_beginning(void **state)
 {
     (void)state;
-    struct child child = {.number = 2, .pid = 99, .stopped = true, .backoff = {.failures = 3, .retry_at = 5}};
+    struct child child = {.number = 2, .pid = 99, .stopped = true};
     child_begin(&child, 4, 12345);
     assert_int_equal(child.state, CHILD_STARTING);
     assert_int_equal(child.number, 2);
@@ -41,18 +33,6 @@ static void test_beginning(void **state)
     assert_int_equal(child.generation, 4);
     assert_int_equal(child.born_at, 12345);
     assert_false(child.stopped);
-    assert_int_equal(child.backoff.failures, 3);
-}
-
-static void test_only_a_missing_process_is_due(void **state)
-{
-    (void)state;
-    struct child child = {.number = 1};
-    static const enum child_state states[] = {CHILD_STARTING, CHILD_READY, CHILD_LEAVING};
-    for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
-        child.state = states[i];
-        assert_false(child_due(&child, UINT64_MAX));
-    }
 }
 
 /* Which processes were of use: those that were ready, and lived for a second or answered a request. */
@@ -79,14 +59,16 @@ static void test_what_is_a_failure(void **state)
     };
     for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
         for (unsigned before = 0; before < 12; before++) {
-            struct child child = {.number = 1, .backoff.failures = before};
+            struct child child = {.number = 1};
             uint64_t born = 12345 * MS, end = born + ends[i].life_ns;
+            struct backoff backoff = {.failures = before, .noted_at = born};
             unsigned failures = ends[i].failure ? before + 1 : 0;
             child_begin(&child, 1, born);
             child.state = ends[i].state;
-            child_end(&child, end, ends[i].answered, false);
-            assert_int_equal(child.backoff.failures, failures);
-            assert_int_equal(child.backoff.retry_at, end + backoff_delay(failures));
+            struct life life = child_end(&child, end, ends[i].answered, false);
+            backoff_note(&backoff, &life);
+            assert_int_equal(backoff.failures, failures);
+            assert_int_equal(backoff.retry_at, end + backoff_delay(failures));
         }
     }
 }
@@ -101,11 +83,14 @@ static void test_an_end_leaves_nothing_behind(void **state)
         child.state = states[i];
         child.pid = 77;
         child.stopped = true;
-        child_end(&child, 1000, i, false);
+        struct life life = child_end(&child, 1000, i, false);
         assert_int_equal(child.state, CHILD_NONE);
         assert_int_equal(child.pid, 0);
         assert_false(child.stopped);
-        assert_true(child_due(&child, 1000)); /* the first failure is free */
+        assert_int_equal(life.served, states[i] != CHILD_STARTING);
+        assert_int_equal(life.born_at, 10);
+        assert_int_equal(life.ended_at, 1000);
+        assert_int_equal(life.answered, i);
     }
 }
 
@@ -113,44 +98,50 @@ static void test_failures_in_a_row_wait_longer_and_longer(void **state)
 {
     (void)state;
     for (int ready = 0; ready < 2; ready++) {
-        struct child child = {.number = 1};
+        struct backoff backoff = {0};
         uint64_t now = 1000;
         for (unsigned failures = 1; failures < 20; failures++) {
-            assert_true(child_due(&child, now));
-            child_begin(&child, 1, now);
-            if (ready)
-                child_ready(&child);
-            child_end(&child, now + 3, 0, false);
-            assert_int_equal(child.backoff.failures, failures);
-            assert_int_equal(child.backoff.retry_at, now + 3 + backoff_delay(failures));
-            assert_int_equal(child_due(&child, now + 3), failures <= 3);
-            now = child.backoff.retry_at;
-            assert_false(child_due(&child, now - 1));
-            assert_true(child_due(&child, now));
+            backoff_note(&backoff, &(struct life){.served = ready, .born_at = now, .ended_at = now + 3});
+            assert_int_equal(backoff.failures, failures);
+            assert_int_equal(backoff.retry_at, now + 3 + backoff_delay(failures));
+            assert_int_equal(backoff_probes(&backoff), failures > BACKOFF_FREE);
+            now = backoff.retry_at;
         }
     }
 }
 
-/* An engine that crashes at its first request is ready each time. */
+/* A whole pool whose engine fails in start() is one failure, not eight. */
+static void test_those_that_lived_together_fail_once(void **state)
+{
+    (void)state;
+    struct backoff backoff = {0};
+    for (unsigned wave = 1; wave < 6; wave++) {
+        uint64_t born = wave * 100000 * MS;
+        for (unsigned i = 0; i < 8; i++)
+            backoff_note(&backoff, &(struct life){.born_at = born + i, .ended_at = born + 100 + i});
+        assert_int_equal(backoff.failures, wave);
+        assert_int_equal(backoff.retry_at, born + 100 + backoff_delay(wave));
+    }
+}
+
+/* An engine that crashes as soon as it is ready is ready each time: the next may come at once, but it counts.
+ */
 static void test_readiness_alone_forgets_no_failures(void **state)
 {
     (void)state;
-    struct child child = {.number = 1, .backoff.failures = 5};
-    child_begin(&child, 1, 0);
-    child_ready(&child);
-    assert_int_equal(child.state, CHILD_READY);
-    assert_int_equal(child.backoff.failures, 5);
-    child_end(&child, 7, 0, false);
-    assert_int_equal(child.backoff.failures, 6);
-    assert_int_equal(child.backoff.retry_at, 7 + 400 * MS);
-    child_begin(&child, 1, 500 * MS);
-    child_ready(&child);
-    child_end(&child, 500 * MS + 7, 1, false);
-    assert_int_equal(child.backoff.failures, 0);
-    assert_true(child_due(&child, 500 * MS + 7));
-    child_begin(&child, 1, 501 * MS);
-    child_end(&child, 501 * MS, 0, false);
-    assert_int_equal(child.backoff.failures, 1);
+    struct backoff backoff = {.failures = 5, .retry_at = 900};
+    backoff_ready(&backoff);
+    assert_int_equal(backoff.failures, 5);
+    assert_int_equal(backoff.retry_at, 0);
+    assert_true(backoff_probes(&backoff));
+    backoff_note(&backoff, &(struct life){.served = true, .born_at = 5, .ended_at = 7});
+    assert_int_equal(backoff.failures, 6);
+    assert_int_equal(backoff.retry_at, 7 + 400 * MS);
+    backoff_note(&backoff,
+                 &(struct life){.served = true, .born_at = 500 * MS, .ended_at = 501 * MS, .answered = 1});
+    assert_int_equal(backoff.failures, 0);
+    assert_int_equal(backoff.retry_at, 501 * MS);
+    assert_false(backoff_probes(&backoff));
 }
 
 /* What is done to a process that serves is no failure of its own; what ends a start() may be. */
@@ -177,12 +168,6 @@ static void test_kills_from_outside(void **state)
         assert_int_equal(backoff.retry_at,
                          life.ended_at + (after > ends[i].failures_before ? backoff_delay(after) : 0));
     }
-    struct child child = {.number = 1, .backoff.failures = 9};
-    child_begin(&child, 1, 5);
-    child_ready(&child);
-    child_end(&child, 6, 0, true);
-    assert_true(child_due(&child, 6));
-    assert_int_equal(child.backoff.failures, 9);
 }
 
 static void test_labels(void **state)
@@ -194,6 +179,9 @@ static void test_labels(void **state)
     assert_string_equal(label, "worker 3 (pid 4711)");
     child.pid = 0;
     assert_string_equal(child_label(&child, label, sizeof(label)), "worker 3");
+    child.number = 0;
+    child.pid = 5;
+    assert_string_equal(child_label(&child, label, sizeof(label)), "stand-in (pid 5)");
     child.number = UINT_MAX;
     child.pid = INT_MAX;
     assert_string_equal(child_label(&child, label, sizeof(label)), "worker 4294967295 (pid 2147483647)");
@@ -206,12 +194,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff_starts_after_three_failures),
-        cmocka_unit_test(test_a_new_child_is_due_at_once),
         cmocka_unit_test(test_beginning),
-        cmocka_unit_test(test_only_a_missing_process_is_due),
         cmocka_unit_test(test_what_is_a_failure),
         cmocka_unit_test(test_an_end_leaves_nothing_behind),
         cmocka_unit_test(test_failures_in_a_row_wait_longer_and_longer),
+        cmocka_unit_test(test_those_that_lived_together_fail_once),
         cmocka_unit_test(test_readiness_alone_forgets_no_failures),
         cmocka_unit_test(test_kills_from_outside),
         cmocka_unit_test(test_labels),
