@@ -195,8 +195,18 @@ def test_a_forkserver_killed_on_the_way_brings_the_old_back(start: StartServer) 
     server = start("echo", workers=1)
     server.expect_error(".")
     waiting = subprocess.Popen(
-        [COHAB, "--socket", server.socket, "reload", "--json", "--engine", engine_path("fault"), "--"]
-        + ["load-sleep", "60"],
+        [
+            COHAB,
+            "--socket",
+            server.socket,
+            "reload",
+            "--json",
+            "--engine",
+            engine_path("fault"),
+            "--",
+            "load-sleep",
+            "60",
+        ],
         stdout=subprocess.PIPE,
     )
     wait_until(lambda: len(server.children_titled("cohab: forkserver")) == 2, what="a candidate")
