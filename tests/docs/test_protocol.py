@@ -282,9 +282,10 @@ def test_good_meta(meta: Any, directory: Path) -> None:
 
 
 def test_too_many_connections(directory: Path) -> None:
-    with running_server(directory, "--max-connections", "1") as server, server.connect() as sock:
-        assert ask(sock, "echo", 1) == 1
-        with server.connect() as second:
+    with running_server(directory, "--max-connections", "1") as server:
+        wait_until(lambda: server.status()["connections"]["open"] == 0, "the first ping's connection is gone")
+        with server.connect() as sock, server.connect() as second:
+            assert ask(sock, "echo", 1) == 1
             _, msgid, error, _ = receive(second)
             assert msgid is None
             assert in_table(outcome(error)), error

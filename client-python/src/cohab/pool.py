@@ -43,7 +43,7 @@ class Pool(Client):
         self,
         engine: StrPath,
         *,
-        workers: int | None = None,
+        workers: int | str | None = None,
         args: Sequence[str] = (),
         timeout: float = DEFAULT_TIMEOUT,
         cohabd: StrPath | None = None,
@@ -63,6 +63,12 @@ class Pool(Client):
         log_requests: bool = False,
         slow: float | None = None,
         retries: int = DEFAULT_RETRIES,
+        idle_timeout: float | None = None,
+        spare: int | None = None,
+        max_requests: int | None = None,
+        max_private: int | str | None = None,
+        max_age: float | None = None,
+        load_timeout: float | None = None,
         crash_dir: StrPath | None = None,
         crash_keep: int | None = None,
         crash_keep_size: int | str | None = None,
@@ -75,7 +81,7 @@ class Pool(Client):
     ) -> None:
         """Start ``cohabd ENGINE -- ARGS`` on a private socket and wait until it answers.
 
-        `workers` is the number of worker processes; None means one for each core. `timeout`,
+        `workers` is the number of worker processes, or ``"MIN:MAX"``; None means one for each core. `timeout`,
         `connect_timeout`, `max_connections`, `max_frame` and `retries` are those of `cohab.connect`.
         `startup_timeout` limits, in seconds, loading the engine. The rest is passed to the server as the
         options of the same name; None leaves it the server's default. Times are in seconds; sizes are in
@@ -123,6 +129,12 @@ class Pool(Client):
                 "--log-format": log_format,
                 "--log-requests": log_requests,
                 "--slow": slow,
+                "--idle-timeout": idle_timeout,
+                "--spare": spare,
+                "--max-requests": max_requests,
+                "--max-private": max_private,
+                "--max-age": max_age,
+                "--load-timeout": load_timeout,
                 "--crash-dir": None if crash_dir is None else os.fspath(crash_dir),
                 "--crash-keep": crash_keep,
                 "--crash-keep-size": crash_keep_size,
