@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "crashes.h"
 #include "generation.h"
+#include "heartbeat.h"
 #include "pack.h"
 #include "text.h"
 
@@ -123,8 +124,8 @@ static void pack_connections(const struct master *master, msgpack_packer *packer
 {
     pack_text(packer, "connections");
     msgpack_pack_map(packer, 4);
-    pack_number_entry(packer, "open", master->slots.open);
-    pack_number_entry(packer, "max", master->slots.count);
+    pack_number_entry(packer, "open", master->slots.open - heartbeat_open(master));
+    pack_number_entry(packer, "max", master->options->max_connections);
     pack_number_entry(packer, "accepted", master->accepted);
     pack_number_entry(packer, "refused", master->refused);
 }

@@ -19,6 +19,7 @@
 #include "ipc.h"
 #include "log.h"
 #include "metrics.h"
+#include "notify.h"
 #include "preload.h"
 #include "reload.h"
 #include "shared.h"
@@ -198,6 +199,7 @@ _Noreturn static void become_forkserver(const struct generation *generation, int
     signal(SIGHUP, SIG_DFL);
     signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
     signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
+    notify_forget();
     preload_request();
     execv("/proc/self/exe", argv);
     _exit(FORKSERVER_EXIT_NOT_RUN);

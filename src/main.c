@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "activation.h"
 #include "forkserver.h"
 #include "log.h"
 #include "master.h"
@@ -36,7 +37,9 @@ int main(int argc, char **argv)
         title_init(argc, argv);
         log_relay();
     }
+    int listener = is_forkserver || is_standin ? -1 : activation_take();
     options_parse(&options, argc, argv, is_forkserver || is_standin ? OPTIONS_ROLE : OPTIONS_USER);
+    options.listener = listener;
     if (is_standin)
         standin_run(&options);
     if (is_forkserver)

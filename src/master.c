@@ -17,9 +17,11 @@
 #include "descriptors.h"
 #include "envelope.h"
 #include "generation.h"
+#include "heartbeat.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
+#include "notify.h"
 #include "probe.h"
 #include "stacks.h"
 #include "supervise.h"
@@ -58,7 +60,7 @@ static void take_connection(struct master *master, int connection)
                                                        "the server has as many connections as it may have "
                                                        "(--max-connections)",
                                                    .retry = true};
-    if (master->slots.open == master->slots.count) {
+    if (master->slots.open - heartbeat_open(master) >= master->options->max_connections) {
         refuse_connection(master, connection, &too_many);
         return;
     }
@@ -109,14 +111,22 @@ static void on_resume(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* --- stopping --- */
 
+/* Then whoever connects from now on waits in it for the next server. */
+static bool was_given_socket(const struct master *master)
+{
+    return master->options->listener >= 0;
+}
+
 static void stop_listening(struct master *master)
 {
     if (master->listener.fd < 0)
         return;
-    (void)unlink(master->options->socket); /* gone already: nothing to do */
-    /* They are connected as far as they know: each gets its answer in close_connections(). */
-    while (accept_one(master))
-        ;
+    if (!was_given_socket(master)) {
+        (void)unlink(master->options->socket); /* gone already: nothing to do */
+        /* They are connected as far as they know: each gets its answer in close_connections(). */
+        while (accept_one(master))
+            ;
+    }
     ev_io_stop(master->loop, &master->listener);
     ev_timer_stop(master->loop, &master->resume);
     close(master->listener.fd);
@@ -193,6 +203,7 @@ void master_stop(struct master *master, bool now)
 {
     if (master->state >= MASTER_KILLING)
         return;
+    notify_stopping();
     if (now || master->state != MASTER_SERVING) {
         log_event(LOG_INFO, "stopping", NULL, "stopping at once");
         kill_all(master);
@@ -203,6 +214,8 @@ void master_stop(struct master *master, bool now)
     master->state = MASTER_STOPPING;
     master->stop_at = clock_now() + master->options->stop_timeout;
     master->quiet_at = clock_now() + QUIET_WAIT;
+    if (was_given_socket(master))
+        stop_listening(master);
     supervise_refuse(master);
     reload_cancel(master);
 }
@@ -319,6 +332,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     crashes_start_reporter(master);
     crashes_warm(master);
     quarantine_expire(&master->crashes->book, clock_now());
+    heartbeat_tick(master);
     master_look_at_stop(master);
     timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;
     ev_timer_again(loop, timer);
@@ -328,7 +342,9 @@ void master_serve(struct master *master)
 {
     if (admin_init(master) < 0)
         master_abandon(master);
-    int listener = listen_unix(master->options->socket, master->options->socket_mode);
+    int listener = was_given_socket(master)
+                       ? master->options->listener
+                       : listen_unix(master->options->socket, master->options->socket_mode);
     if (listener < 0)
         master_abandon(master);
     ev_io_set(&master->listener, listener, EV_READ);
@@ -339,14 +355,22 @@ void master_serve(struct master *master)
                          .duration = clock_now() - master->started_at),
               "serving on %s", master->options->socket);
     log_serving();
+    notify_ready();
     /* From here on nothing may end this process but a stop: what fails is logged and tried again. */
 }
 
-/* Nothing that was inherited stays open, the lifeline excepted: it would be held for the server's life, or
- * lie where connections will. */
+/* Nothing that was inherited stays open, the lifeline and the socket excepted: it would be held for the
+ * server's life, or lie where connections will. */
 static void clear_descriptors(struct options *options)
 {
     unsigned first = STDERR_FILENO + 1;
+    if (options->listener >= 0) { /* it has this number (activation.c) */
+        if (options->lifeline == options->listener)
+            fatal("--lifeline-fd %d is the socket of LISTEN_FDS", options->lifeline);
+        if (fcntl(options->listener, F_SETFD, FD_CLOEXEC) < 0)
+            fatal("cannot use the socket of LISTEN_FDS: %m");
+        first++;
+    }
     if (options->lifeline >= 0) {
         bool placed = options->lifeline == (int)first ? fcntl(options->lifeline, F_SETFD, FD_CLOEXEC) == 0
                                                       : dup3(options->lifeline, (int)first, O_CLOEXEC) >= 0;
@@ -362,15 +386,15 @@ static void clear_descriptors(struct options *options)
 static void raise_descriptor_limit(struct options *options)
 {
     struct rlimit limit;
-    rlim_t needed = (rlim_t)FD_BASE + options->max_connections;
+    rlim_t fixed = (rlim_t)FD_BASE + heartbeat_slots(), needed = fixed + options->max_connections;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         fatal("cannot read the limit of open files: %m");
     if (limit.rlim_max < needed) {
-        if (limit.rlim_max <= FD_BASE)
+        if (limit.rlim_max <= fixed)
             fatal("the hard limit of open files is %lu; cohabd needs %d and one for each connection (ulimit "
                   "-Hn)",
                   (unsigned long)limit.rlim_max, FD_BASE);
-        options->max_connections = (unsigned)(limit.rlim_max - FD_BASE);
+        options->max_connections = (unsigned)(limit.rlim_max - fixed);
         needed = limit.rlim_max;
         log_event(LOG_WARN, "connections_limited", LOG_FIELDS(.count = options->max_connections),
                   "the hard limit of open files is %lu: --max-connections is lowered to %u",
@@ -443,10 +467,12 @@ static void set_up(struct master *master)
     master->loop = ev_loop_new(EVFLAG_AUTO); /* the default one would reap children itself */
     if (!master->loop)
         fatal("cannot create an event loop: %m");
-    if (metrics_init(master) < 0 || slots_init(&master->slots, master->options->max_connections) < 0 ||
+    if (metrics_init(master) < 0 ||
+        slots_init(&master->slots, master->options->max_connections + heartbeat_slots()) < 0 ||
         supervise_init(master) < 0 || stacks_init(master) < 0)
         fatal("cannot set up: %m");
     crashes_init(master);
+    heartbeat_init(master);
     watch_signals(master);
     init_watchers(master);
 }
@@ -466,6 +492,7 @@ int master_run(const struct options *options, int argc, char **argv)
     clear_descriptors(&adjusted);
     log_never_block();
     open_log(options);
+    notify_init();
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};

@@ -134,6 +134,7 @@ struct master {
     struct crashes *crashes;
     struct stacks *stacks;
     struct metrics *metrics;
+    struct heartbeat *heartbeat;
     unsigned look; /* counts request_log_look() */
 
     ev_io listener;

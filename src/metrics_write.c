@@ -6,6 +6,7 @@
 #include "crashes.h"
 #include "exposition.h"
 #include "generation.h"
+#include "heartbeat.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -89,8 +90,10 @@ static void put_methods(FILE *out, const struct metrics *metrics)
 
 static void put_connections(FILE *out, const struct master *master)
 {
-    put_one(out, "cohab_connections_open", "gauge", "Connections open now.", master->slots.open);
-    put_one(out, "cohab_connections_max", "gauge", "Connections that may be open.", master->slots.count);
+    put_one(out, "cohab_connections_open", "gauge", "Connections open now.",
+            master->slots.open - heartbeat_open(master));
+    put_one(out, "cohab_connections_max", "gauge", "Connections that may be open.",
+            master->options->max_connections);
     put_one(out, "cohab_connections_accepted_total", "counter", "Connections accepted.", master->accepted);
     put_one(out, "cohab_connections_refused_total", "counter", "Connections refused.", master->refused);
 }

@@ -35,6 +35,7 @@ struct options {
     bool log_requests;
     uint64_t slow; /* ns: calls that take as long are logged; 0: off */
     int lifeline;  /* descriptor whose end of file stops the server; -1: none */
+    int listener;  /* the socket that the server was given (activation.h); -1: it makes its own */
     bool core;
     bool remove_directory;
     bool check;

@@ -8,6 +8,7 @@
 #include "generation.h"
 #include "log.h"
 #include "master.h"
+#include "notify.h"
 #include "supervise.h"
 
 /* Births of the new generation that may fail while workers are replaced. */
@@ -33,6 +34,7 @@ static void end(struct master *master, const struct reload_result *result)
     reload->candidate = reload->old = NULL;
     reload->trial = NULL;
     reload->again = false;
+    notify_ready(); /* with the new engine, or as before */
     tell_listener(master, result);
     generation_sweep(master);
     if (again)
@@ -130,9 +132,11 @@ int reload_begin(struct master *master, const struct engine_spec *spec, reload_l
                  (double)(clock_now() - reload->began_at) / 1e9);
         return -1;
     }
+    notify_reloading();
     struct generation *candidate = generation_start(master, spec ? spec : &master->present->spec);
     if (!candidate) {
         snprintf(problem, size, "cannot start a forkserver; the log says why");
+        notify_ready();
         return -1;
     }
     *reload = (struct reload){.state = RELOAD_LOADING,

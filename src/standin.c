@@ -10,6 +10,7 @@
 #include "crashes.h"
 #include "descriptors.h"
 #include "ipc.h"
+#include "notify.h"
 #include "title.h"
 #include "worker.h"
 
@@ -61,6 +62,7 @@ _Noreturn static void become_standin(const struct master *master, const int *des
     signal(SIGHUP, SIG_DFL);
     signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
     signal(SIGXFSZ, SIG_DFL);
+    notify_forget();
     execv("/proc/self/exe", argv);
     _exit(EXIT_FAILURE);
 }

@@ -130,8 +130,13 @@ class Server:
                 | {"STATE_DIRECTORY": str(self.crash_directory.parent)}
                 | (environment or {}),
             )
-        self._sessions.append(self.process.pid)
+        self.took_session()
         return self
+
+    def took_session(self) -> None:
+        """`process` is new."""
+        assert self.process is not None
+        self._sessions.append(self.process.pid)
 
     def start(self, engine: str = "echo", *options: str, full: bool = True, **how: Any) -> Server:
         """Start and wait until it serves; with `full` until every worker is ready."""
