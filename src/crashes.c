@@ -442,13 +442,14 @@ static void on_socket(struct ev_loop *loop, ev_io *watcher, int events)
 _Noreturn static void become_reporter(const struct crashes *crashes, int socket, int output)
 {
     static char argv0[] = "cohab: reporter";
-    char **argv = crashes->master->argv;
+    const struct options *options = crashes->master->options;
+    char **argv = calloc((size_t)options->word_count + 2, sizeof(*argv));
     sigset_t none;
     sigemptyset(&none);
     setpgid(0, 0); /* Ctrl-C is for the master alone */
     int program = fcntl(crashes->program, F_DUPFD_CLOEXEC, REPORTER_SOCKET + 1);
     int null = open("/dev/null", O_RDONLY);
-    if (program < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+    if (!argv || program < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
         dup2(output, STDERR_FILENO) < 0)
         _exit(EXIT_FAILURE);
     if (socket == REPORTER_SOCKET ? fcntl(socket, F_SETFD, 0) < 0 : dup2(socket, REPORTER_SOCKET) < 0)
@@ -459,6 +460,7 @@ _Noreturn static void become_reporter(const struct crashes *crashes, int socket,
     signal(SIGHUP, SIG_DFL);
     signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
     argv[0] = argv0;
+    memcpy(argv + 1, options->words, (size_t)options->word_count * sizeof(*argv));
     execveat(program, "", argv, environ, AT_EMPTY_PATH);
     _exit(EXIT_FAILURE);
 }

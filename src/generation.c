@@ -211,13 +211,13 @@ static char **forkserver_argv(const struct generation *generation)
     static char argv0[TITLE_ROOM], separator[] = "--";
     const struct master *master = generation->master;
     const struct engine_spec *spec = &generation->spec;
-    int at = master->options->engine_at;
+    int at = 1 + master->options->word_count;
     char **argv = calloc((size_t)(at + 2 + spec->argc + 1), sizeof(*argv));
     if (!argv)
         return NULL;
     int length = snprintf(argv0, sizeof(argv0), "%s %u", FORKSERVER_ARGV0, generation->number);
     memset(argv0 + length, ' ', sizeof(argv0) - 1 - (size_t)length);
-    memcpy(argv, master->argv, (size_t)at * sizeof(*argv));
+    memcpy(argv + 1, master->options->words, (size_t)(at - 1) * sizeof(*argv));
     argv[0] = argv0;
     argv[at] = spec->name;
     argv[at + 1] = separator;

@@ -48,5 +48,5 @@ int main(int argc, char **argv)
         return forkserver_check(&options);
     if (options.replay)
         return replay_run(&options);
-    return master_run(&options, argc, argv);
+    return master_run(&options);
 }

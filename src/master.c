@@ -484,7 +484,7 @@ static void open_log(const struct options *options)
               errno == ELOOP ? "it is a symbolic link, which is not followed" : strerror(errno));
 }
 
-int master_run(const struct options *options, int argc, char **argv)
+int master_run(const struct options *options)
 {
     static struct master master;
     static struct options adjusted;
@@ -495,7 +495,7 @@ int master_run(const struct options *options, int argc, char **argv)
     notify_init();
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
-    master = (struct master){.options = &adjusted, .argc = argc, .argv = argv, .started_at = clock_now()};
+    master = (struct master){.options = &adjusted, .started_at = clock_now()};
     set_up(&master);
     master.present = generation_start(&master, &(struct engine_spec){.name = adjusted.engine_name,
                                                                      .argc = adjusted.engine_argc,

@@ -111,8 +111,6 @@ struct death {
 
 struct master {
     const struct options *options;
-    char **argv; /* for the forkserver's exec */
-    int argc;
     struct ev_loop *loop;
     enum master_state state;
     uint64_t started_at;
@@ -163,7 +161,7 @@ struct master {
 };
 
 /* Never returns before the server has stopped; the exit code. */
-int master_run(const struct options *options, int argc, char **argv);
+int master_run(const struct options *options);
 /* The engine has loaded and a first worker is ready: opens the doors. */
 void master_serve(struct master *master);
 /* Begins a graceful stop, or with `now` one that does not wait; a second call hastens the first. */

@@ -2,8 +2,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -14,160 +12,37 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "frame.h"
-#include "quarantine.h"
-#include "size.h"
+#include "config.h"
+#include "option_table.h"
 
-#define EXIT_USAGE          2
-#define SPARE_MAX           16
-#define CRASH_KEEP_MAX      100000
-#define CRASH_KEEP_SIZE_MAX (UINT64_C(1) << 50)
-#define MAX_MEMORY_MIN      (UINT64_C(16) << 20)
-#define MAX_MEMORY_MAX      (UINT64_C(1) << 47)
-#define CONNECTIONS_MAX     65536
-#define STALL_TIMEOUT_MIN   (CLOCK_NS_PER_S / 4) /* the master looks every 100 ms */
-#define SPIN_US_MAX         10000
+#define EXIT_USAGE   2
+#define RULES_MAX    64
+#define PROBLEM_SIZE 1024
+#define HELP_COLUMN  26
+#define HELP_WIDTH   100
 
-static const char help_text[] =
-    "Usage: cohabd [options] ENGINE [-- engine arguments]\n"
-    "\n"
-    "Serves ENGINE, a shared library, from worker processes behind one Unix socket. Runs in the foreground.\n"
-    "An ENGINE without a slash is looked up among the installed engines: spell means libspell.so there.\n"
-    "\n"
-    "  --socket PATH           where clients connect (or $COHAB_SOCKET); PATH.ctl is the admin socket\n"
-    "  --workers N|MIN:MAX     worker processes (default: the number of cores); with MIN:MAX as many as the\n"
-    "                          load needs\n"
-    "  --idle-timeout S        with MIN:MAX: workers that nothing needed for this long leave (10)\n"
-    "  --spare N               workers kept ready beside those, to take a dead one's place at once (0)\n"
-    "  --max-requests N        replace a worker after so many requests; 0: never (0)\n"
-    "  --max-private SIZE      replace a worker with more memory of its own than this (no limit)\n"
-    "  --max-age S             replace a worker that is older; 0: never (0)\n"
-    "  --max-frame SIZE        largest request or response, less than 2G (64M+64K)\n"
-    "  --max-connections N     clients at once; more are refused (1024)\n"
-    "  --default-timeout S     deadline of a request that brings none (30, or --max-timeout)\n"
-    "  --max-timeout S         latest deadline of any request (300)\n"
-    "  --kill-grace S          after its deadline a call has this long to notice, its worker the same again "
-    "to\n"
-    "                          end itself; then it is killed (0.1)\n"
-    "  --stall-timeout S       longest time that a worker may sit on a connection without going on (1)\n"
-    "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
-    "  --spin-us N             busy-wait that long for a next request before sleeping: for machines with "
-    "cores\n"
-    "                          to spare (0)\n"
-    "  --load-timeout S        load() and start() have this long, each (120)\n"
-    "  --stop-timeout S        running calls have this long to finish when the server stops (30)\n"
-    "  --socket-mode MODE      permissions of the socket, octal (0660)\n"
-    "  --crash-dir DIR         where crash reports go (/var/lib/cohab/crash as root, else\n"
-    "                          ~/.local/state/cohab/crash; under systemd $STATE_DIRECTORY/crash)\n"
-    "  --crash-keep N          reports kept, of crashes and of slow calls each; 0: none are written (100)\n"
-    "  --crash-keep-size SIZE  reports kept, in all (1G)\n"
-    "  --crash-params on|off   whether reports hold the request that the worker died of (on)\n"
-    "  --core                  let crashing workers dump core\n"
-    "  --max-memory SIZE       data that a worker may have, what load() has built included (no limit)\n"
-    "  --slow-stack S          keep the stack of calls that run longer than this (0: off)\n"
-    "  --quarantine-after K    refuse a request that has killed so many workers within an hour; 0: never "
-    "(2)\n"
-    "  --quarantine-timeouts   count calls that were ended for their deadline as kills, too\n"
-    "  --lifeline-fd FD        stop when this inherited descriptor reaches end of file\n"
-    "  --remove-directory      at the end remove the socket's directory, if nothing else is in it\n"
-    "  --log-level LEVEL       error, warn, info or debug (info)\n"
-    "  --log-format FORMAT     text, or json: one object a line (text)\n"
-    "  --log-file FILE         log there, not to standard error; SIGUSR1 opens it anew\n"
-    "  --log-requests          log every request\n"
-    "  --slow S                log requests that take this long (0: off)\n"
-    "  --replay FILE           run the request of a crash report in one process, without a server, and exit\n"
-    "  --check                 load the engine, check its signatures, run its self-test, and exit\n"
-    "  --version, --help\n"
-    "\n"
-    "Sizes take K, M, G; times are seconds. SIGTERM and SIGINT stop gracefully, a second one or SIGQUIT at "
-    "once.\n";
+/* Where a value comes from; what comes later in this list wins. */
+enum origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_OPTION };
 
-enum option_id {
-    OPTION_SOCKET = 256,
-    OPTION_WORKERS,
-    OPTION_IDLE_TIMEOUT,
-    OPTION_SPARE,
-    OPTION_MAX_REQUESTS,
-    OPTION_MAX_PRIVATE,
-    OPTION_MAX_AGE,
-    OPTION_LOAD_TIMEOUT,
-    OPTION_MAX_FRAME,
-    OPTION_MAX_CONNECTIONS,
-    OPTION_DEFAULT_TIMEOUT,
-    OPTION_MAX_TIMEOUT,
-    OPTION_KILL_GRACE,
-    OPTION_STALL_TIMEOUT,
-    OPTION_IO_TIMEOUT,
-    OPTION_SPIN_US,
-    OPTION_STOP_TIMEOUT,
-    OPTION_SOCKET_MODE,
-    OPTION_CRASH_DIR,
-    OPTION_CRASH_KEEP,
-    OPTION_CRASH_KEEP_SIZE,
-    OPTION_CRASH_PARAMS,
-    OPTION_CORE,
-    OPTION_MAX_MEMORY,
-    OPTION_SLOW_STACK,
-    OPTION_QUARANTINE_AFTER,
-    OPTION_QUARANTINE_TIMEOUTS,
-    OPTION_LIFELINE_FD,
-    OPTION_REMOVE_DIRECTORY,
-    OPTION_LOG_LEVEL,
-    OPTION_LOG_FORMAT,
-    OPTION_LOG_FILE,
-    OPTION_LOG_REQUESTS,
-    OPTION_SLOW,
-    OPTION_REPLAY,
-    OPTION_CHECK,
-    OPTION_VERSION,
-    OPTION_HELP,
+/* What has been given, by index of option_rules. */
+struct given {
+    enum origin origin;
+    int line;         /* of the file */
+    const char *text; /* NULL: nothing */
 };
 
-static const struct option long_options[] = {
-    {"socket", required_argument, NULL, OPTION_SOCKET},
-    {"workers", required_argument, NULL, OPTION_WORKERS},
-    {"idle-timeout", required_argument, NULL, OPTION_IDLE_TIMEOUT},
-    {"spare", required_argument, NULL, OPTION_SPARE},
-    {"max-requests", required_argument, NULL, OPTION_MAX_REQUESTS},
-    {"max-private", required_argument, NULL, OPTION_MAX_PRIVATE},
-    {"max-age", required_argument, NULL, OPTION_MAX_AGE},
-    {"load-timeout", required_argument, NULL, OPTION_LOAD_TIMEOUT},
-    {"max-frame", required_argument, NULL, OPTION_MAX_FRAME},
-    {"max-connections", required_argument, NULL, OPTION_MAX_CONNECTIONS},
-    {"default-timeout", required_argument, NULL, OPTION_DEFAULT_TIMEOUT},
-    {"max-timeout", required_argument, NULL, OPTION_MAX_TIMEOUT},
-    {"kill-grace", required_argument, NULL, OPTION_KILL_GRACE},
-    {"stall-timeout", required_argument, NULL, OPTION_STALL_TIMEOUT},
-    {"io-timeout", required_argument, NULL, OPTION_IO_TIMEOUT},
-    {"spin-us", required_argument, NULL, OPTION_SPIN_US},
-    {"stop-timeout", required_argument, NULL, OPTION_STOP_TIMEOUT},
-    {"socket-mode", required_argument, NULL, OPTION_SOCKET_MODE},
-    {"crash-dir", required_argument, NULL, OPTION_CRASH_DIR},
-    {"crash-keep", required_argument, NULL, OPTION_CRASH_KEEP},
-    {"crash-keep-size", required_argument, NULL, OPTION_CRASH_KEEP_SIZE},
-    {"crash-params", required_argument, NULL, OPTION_CRASH_PARAMS},
-    {"core", no_argument, NULL, OPTION_CORE},
-    {"max-memory", required_argument, NULL, OPTION_MAX_MEMORY},
-    {"slow-stack", required_argument, NULL, OPTION_SLOW_STACK},
-    {"quarantine-after", required_argument, NULL, OPTION_QUARANTINE_AFTER},
-    {"quarantine-timeouts", no_argument, NULL, OPTION_QUARANTINE_TIMEOUTS},
-    {"lifeline-fd", required_argument, NULL, OPTION_LIFELINE_FD},
-    {"remove-directory", no_argument, NULL, OPTION_REMOVE_DIRECTORY},
-    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
-    {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
-    {"log-file", required_argument, NULL, OPTION_LOG_FILE},
-    {"log-requests", no_argument, NULL, OPTION_LOG_REQUESTS},
-    {"slow", required_argument, NULL, OPTION_SLOW},
-    {"replay", required_argument, NULL, OPTION_REPLAY},
-    {"check", no_argument, NULL, OPTION_CHECK},
-    {"version", no_argument, NULL, OPTION_VERSION},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
+static struct given given[RULES_MAX];
+/* What the file says. */
+static struct {
+    const char *path;
+    unsigned errors;
+    int engine_line, argument_line;
+    char *engine;
+    int argc;
+    char **argv;
+} file;
 
-_Noreturn static void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-_Noreturn static void usage_error(const char *format, ...)
+__attribute__((format(printf, 1, 2))) _Noreturn static void usage_error(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -178,75 +53,87 @@ _Noreturn static void usage_error(const char *format, ...)
     exit(EXIT_USAGE);
 }
 
-static const char *option_name(int id)
+static void *or_die(void *memory)
 {
-    for (const struct option *option = long_options; option->name; option++)
-        if (option->val == id)
-            return option->name;
-    return "?";
+    if (!memory)
+        fatal("out of memory");
+    return memory;
 }
 
-/* getopt_long takes abbreviations: what they mean would change with every new option. */
-static bool is_written_out(const char *word, int id)
-{
-    const char *name = option_name(id);
-    size_t length = strlen(name);
-    return strncmp(word, "--", 2) == 0 && strncmp(word + 2, name, length) == 0 &&
-           (word[2 + length] == '\0' || word[2 + length] == '=');
-}
+/* --- the help --- */
 
-static unsigned long parse_number(int id, const char *text, unsigned long low, unsigned long high)
+/* The words of text, in lines that begin at this column. */
+static void print_wrapped(const char *text, int column)
 {
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno || !isdigit((unsigned char)*text) || *end || value < low || value > high)
-        usage_error("--%s takes a number from %lu to %lu, not '%s'", option_name(id), low, high, text);
-    return value;
-}
-
-static uint64_t parse_seconds(int id, const char *text, bool zero_allowed)
-{
-    char *end;
-    double value = strtod(text, &end);
-    bool plain = strspn(text, "0123456789.eE-+") == strlen(text) && *text != '+';
-    bool enough = clock_from_seconds(value) > 0 || (value == 0 && zero_allowed);
-    if (end == text || *end || !plain || value > 1e9 || !enough)
-        usage_error("--%s takes a number of seconds%s, not '%s'", option_name(id),
-                    zero_allowed ? "" : " above 0", text);
-    return clock_from_seconds(value);
-}
-
-static uint64_t parse_size(int id, const char *text, uint64_t high)
-{
-    uint64_t size = 0;
-    switch (size_parse(text, high, &size)) {
-    case SIZE_OK:
-        break;
-    case SIZE_TOO_LARGE:
-        usage_error("--%s takes a size up to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
-    case SIZE_NONE:
-        usage_error("--%s takes a size such as 4096, 64K or 64M+64K, not '%s'", option_name(id), text);
+    int at = column;
+    for (bool first = true; *text; first = false) {
+        int length = (int)strcspn(text, " ");
+        bool fits = at + 1 + length <= HELP_WIDTH;
+        if (!first && !fits) {
+            printf("\n%*s", column, "");
+            at = column;
+        }
+        at += printf("%s%.*s", first || !fits ? "" : " ", length, text);
+        text += length + (text[length] == ' ');
     }
-    if (size < 64)
-        usage_error("--%s takes a size from 64 to %" PRIu64 " bytes, not '%s'", option_name(id), high, text);
-    return size;
+    putchar('\n');
 }
 
-static bool parse_switch(int id, const char *text)
+static void print_rule(const struct option_rule *rule)
 {
-    if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
-        usage_error("--%s takes on or off, not '%s'", option_name(id), text);
-    return strcmp(text, "on") == 0;
+    char text[512];
+    if (rule->group)
+        printf("\n%s:\n", rule->group);
+    int at = printf("  --%s%s%s", rule->name, rule->value ? " " : "", rule->value ? rule->value : "");
+    if (!rule->help) {
+        putchar('\n');
+        return;
+    }
+    snprintf(text, sizeof(text), rule->standard ? "%s (%s)" : "%s", rule->help,
+             rule->standard ? rule->standard : "");
+    if (at >= HELP_COLUMN) {
+        putchar('\n');
+        at = 0;
+    }
+    printf("%*s", HELP_COLUMN - at, "");
+    print_wrapped(text, HELP_COLUMN);
 }
 
-static mode_t parse_mode(const char *text)
+_Noreturn static void print_help(void)
 {
-    char *end;
-    unsigned long mode = strtoul(text, &end, 8);
-    if (end == text || *end || mode > 0777)
-        usage_error("--socket-mode takes an octal mode such as 0660, not '%s'", text);
-    return (mode_t)mode;
+    puts("Usage: cohabd [options] ENGINE [-- engine arguments]\n"
+         "\n"
+         "Serves ENGINE, a shared library, from worker processes behind one Unix socket. Runs in the\n"
+         "foreground. An ENGINE without a slash is looked up among the installed engines: spell means\n"
+         "libspell.so there.");
+    for (size_t i = 0; i < option_count; i++)
+        print_rule(&option_rules[i]);
+    puts("\n"
+         "Sizes take K, M, G; times are seconds. What is not given here is taken from the environment\n"
+         "(COHAB_MAX_FRAME for --max-frame; switches take on or off), then from the file of --config.\n"
+         "SIGTERM and SIGINT stop gracefully, a second one or SIGQUIT at once; SIGHUP reloads the engine.");
+    exit(EXIT_SUCCESS);
+}
+
+/* --- giving values --- */
+
+static size_t index_of(const struct option_rule *rule)
+{
+    return (size_t)(rule - option_rules);
+}
+
+/* Where words of an equal or a higher rank have been given already, only looks whether the value is one. */
+static int give(struct options *options, const struct option_rule *rule, enum origin origin, int line,
+                const char *text, char *problem, size_t size)
+{
+    struct given *before = &given[index_of(rule)];
+    struct options ignored = *options;
+    bool wins = origin >= before->origin;
+    if (option_set(wins ? options : &ignored, rule, text, problem, size) < 0)
+        return -1;
+    if (wins)
+        *before = (struct given){.origin = origin, .line = line, .text = text};
+    return 0;
 }
 
 static unsigned core_count(void)
@@ -257,153 +144,193 @@ static unsigned core_count(void)
     return count < 1 ? 1 : (unsigned)count > WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
 }
 
-static void set_option(struct options *options, int id, const char *value)
+static void take_defaults(struct options *options)
 {
-    switch (id) {
-    case OPTION_SOCKET:
-        options->socket = value;
-        break;
-    case OPTION_WORKERS:
-        if (!options_parse_workers(value, &options->workers_min, &options->workers_max))
-            usage_error("--workers takes a number from 1 to %u, or two such as 2:8, not '%s'", WORKERS_MAX,
-                        value);
-        break;
-    case OPTION_IDLE_TIMEOUT:
-        options->idle_timeout = parse_seconds(id, value, false);
-        break;
-    case OPTION_SPARE:
-        options->spare = (unsigned)parse_number(id, value, 0, SPARE_MAX);
-        break;
-    case OPTION_MAX_REQUESTS:
-        options->max_requests = parse_number(id, value, 0, LONG_MAX);
-        break;
-    case OPTION_MAX_PRIVATE:
-        options->max_private = parse_size(id, value, MAX_MEMORY_MAX);
-        break;
-    case OPTION_MAX_AGE:
-        options->max_age = parse_seconds(id, value, true);
-        break;
-    case OPTION_LOAD_TIMEOUT:
-        options->load_timeout = parse_seconds(id, value, false);
-        break;
-    case OPTION_MAX_FRAME:
-        options->max_frame = (uint32_t)parse_size(id, value, FRAME_MAX_LIMIT);
-        break;
-    case OPTION_MAX_CONNECTIONS:
-        options->max_connections = (unsigned)parse_number(id, value, 1, CONNECTIONS_MAX);
-        break;
-    case OPTION_DEFAULT_TIMEOUT:
-        options->default_timeout = parse_seconds(id, value, false);
-        break;
-    case OPTION_MAX_TIMEOUT:
-        options->max_timeout = parse_seconds(id, value, false);
-        break;
-    case OPTION_KILL_GRACE:
-        options->kill_grace = parse_seconds(id, value, true);
-        break;
-    case OPTION_STALL_TIMEOUT:
-        options->stall_timeout = parse_seconds(id, value, false);
-        if (options->stall_timeout < STALL_TIMEOUT_MIN)
-            usage_error("--stall-timeout takes at least 0.25 seconds, not '%s'", value);
-        break;
-    case OPTION_IO_TIMEOUT:
-        options->io_timeout = parse_seconds(id, value, false);
-        break;
-    case OPTION_SPIN_US:
-        options->spin = parse_number(id, value, 0, SPIN_US_MAX) * 1000;
-        break;
-    case OPTION_STOP_TIMEOUT:
-        options->stop_timeout = parse_seconds(id, value, true);
-        break;
-    case OPTION_SOCKET_MODE:
-        options->socket_mode = parse_mode(value);
-        break;
-    case OPTION_CRASH_DIR:
-        options->crash_dir = value;
-        break;
-    case OPTION_CRASH_KEEP:
-        options->crash_keep = (unsigned)parse_number(id, value, 0, CRASH_KEEP_MAX);
-        break;
-    case OPTION_CRASH_KEEP_SIZE:
-        options->crash_keep_size = parse_size(id, value, CRASH_KEEP_SIZE_MAX);
-        break;
-    case OPTION_CRASH_PARAMS:
-        options->crash_params = parse_switch(id, value);
-        break;
-    case OPTION_CORE:
-        options->core = true;
-        break;
-    case OPTION_MAX_MEMORY:
-        options->max_memory = parse_size(id, value, MAX_MEMORY_MAX);
-        if (options->max_memory < MAX_MEMORY_MIN)
-            usage_error("--max-memory takes at least 16M, not '%s'", value);
-        break;
-    case OPTION_SLOW_STACK:
-        options->slow_stack = parse_seconds(id, value, true);
-        break;
-    case OPTION_QUARANTINE_AFTER:
-        options->quarantine_after = (unsigned)parse_number(id, value, 0, QUARANTINE_AFTER_MAX);
-        break;
-    case OPTION_QUARANTINE_TIMEOUTS:
-        options->quarantine_timeouts = true;
-        break;
-    case OPTION_LIFELINE_FD:
-        options->lifeline = (int)parse_number(id, value, 0, INT_MAX);
-        break;
-    case OPTION_REMOVE_DIRECTORY:
-        options->remove_directory = true;
-        break;
-    case OPTION_LOG_LEVEL:
-        if (log_level_parse(value) < 0)
-            usage_error("--log-level takes error, warn, info or debug, not '%s'", value);
-        options->log_level = (enum log_level)log_level_parse(value);
-        break;
-    case OPTION_LOG_FORMAT:
-        if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
-            usage_error("--log-format takes text or json, not '%s'", value);
-        options->log_format = strcmp(value, "json") == 0 ? LOG_JSON : LOG_TEXT;
-        break;
-    case OPTION_LOG_FILE:
-        options->log_file = value;
-        break;
-    case OPTION_LOG_REQUESTS:
-        options->log_requests = true;
-        break;
-    case OPTION_SLOW:
-        options->slow = parse_seconds(id, value, true);
-        break;
-    case OPTION_REPLAY:
-        options->replay = value;
-        break;
-    case OPTION_CHECK:
-        options->check = true;
-        break;
-    case OPTION_VERSION:
-        puts("cohabd " COHAB_VERSION);
-        exit(EXIT_SUCCESS);
-    case OPTION_HELP:
-        fputs(help_text, stdout);
-        exit(EXIT_SUCCESS);
+    char problem[PROBLEM_SIZE];
+    *options = (struct options){.workers_min = core_count(), .lifeline = -1, .listener = -1};
+    options->workers_max = options->workers_min;
+    memset(given, 0, sizeof(given));
+    if (option_count > RULES_MAX)
+        abort();
+    for (size_t i = 0; i < option_count; i++)
+        if (option_rules[i].standard &&
+            option_set(options, &option_rules[i], option_rules[i].standard, problem, sizeof(problem)) < 0)
+            fatal("--%s %s: %s", option_rules[i].name, option_rules[i].standard, problem);
+}
+
+/* --- the environment --- */
+
+/* "on" and "off", and what else people write. */
+static const char *read_on_or_off(const struct option_rule *rule, const char *text)
+{
+    static const char *const words[][2] = {{"1", "on"},  {"true", "on"}, {"yes", "on"},
+                                           {"0", "off"}, {"no", "off"},  {"false", "off"}};
+    if (rule->kind != OPTION_FLAG && rule->kind != OPTION_SWITCH)
+        return text;
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+        if (strcmp(text, words[i][0]) == 0)
+            return words[i][1];
+    return text;
+}
+
+/* "COHAB_MAX_FRAME" */
+static void name_variable(const struct option_rule *rule, char name[64])
+{
+    int length = snprintf(name, 64, "COHAB_%s", rule->name);
+    for (int i = 0; i < length; i++)
+        name[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
+}
+
+static void take_environment(struct options *options)
+{
+    char name[64], problem[PROBLEM_SIZE];
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_rule *rule = &option_rules[i];
+        name_variable(rule, name);
+        const char *text = rule->here_only ? NULL : getenv(name);
+        if (!text || !*text)
+            continue;
+        if (give(options, rule, ORIGIN_ENVIRONMENT, 0, read_on_or_off(rule, text), problem, sizeof(problem)) <
+            0)
+            usage_error("%s %s", name, problem);
     }
 }
 
-bool options_parse_workers(const char *text, unsigned *min, unsigned *max)
+/* --- the file --- */
+
+__attribute__((format(printf, 2, 3))) static void file_error(int line, const char *format, ...)
 {
-    char *end;
-    if (!isdigit((unsigned char)*text))
-        return false;
-    unsigned long low = strtoul(text, &end, 10), high = low;
-    if (*end == ':') {
-        if (!isdigit((unsigned char)end[1]))
-            return false;
-        high = strtoul(end + 1, &end, 10);
-    }
-    if (*end || low < 1 || high < low || high > WORKERS_MAX)
-        return false;
-    *min = (unsigned)low;
-    *max = (unsigned)high;
-    return true;
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "cohabd: %s:%d: ", file.path, line);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    file.errors++;
 }
+
+static void take_file_engine(int line, const char *value)
+{
+    if (file.engine)
+        file_error(line, "'engine' stands twice; first in line %d", file.engine_line);
+    else
+        file.engine = or_die(strdup(value));
+    if (file.engine_line == 0)
+        file.engine_line = line;
+}
+
+static void take_file_argument(int line, const char *value)
+{
+    file.argv = or_die(realloc(file.argv, (size_t)(file.argc + 2) * sizeof(*file.argv)));
+    file.argv[file.argc++] = or_die(strdup(value));
+    file.argv[file.argc] = NULL;
+    file.argument_line = line;
+}
+
+static void take_file_option(struct options *options, int line, const char *name, const char *value)
+{
+    static int lines[RULES_MAX];
+    char problem[PROBLEM_SIZE];
+    const struct option_rule *rule = option_find(name, strlen(name));
+    if (!rule || rule->here_only) {
+        file_error(line, rule ? "'%s' is an option of the command line alone" : "there is no option '%s'",
+                   name);
+        return;
+    }
+    int *first = &lines[index_of(rule)];
+    if (*first > 0) {
+        file_error(line, "'%s' stands twice; first in line %d", name, *first);
+        return;
+    }
+    *first = line;
+    const char *text = read_on_or_off(rule, or_die(strdup(value)));
+    if (give(options, rule, ORIGIN_FILE, line, text, problem, sizeof(problem)) < 0)
+        file_error(line, "%s %s", name, problem);
+}
+
+static void on_value(void *context, int line, const char *section, const char *name, const char *value)
+{
+    if (*section && strcmp(section, "cohab") != 0)
+        file_error(line, "there is no section [%s]: options stand in [cohab], or in none", section);
+    else if (strcmp(name, "engine") == 0)
+        take_file_engine(line, value);
+    else if (strcmp(name, "arg") == 0)
+        take_file_argument(line, value);
+    else
+        take_file_option(context, line, name, value);
+}
+
+static void on_complaint(void *context, int line, const char *why)
+{
+    (void)context;
+    file_error(line, "%s", why);
+}
+
+/* All that is wrong with it is said. */
+static void take_file(struct options *options)
+{
+    if (!file.path)
+        return;
+    if (config_read(file.path, on_value, on_complaint, options) < 0) {
+        fprintf(stderr, "cohabd: --config %s: %s\n", file.path, strerror(errno));
+        exit(EXIT_USAGE);
+    }
+    if (file.argc > 0 && !file.engine)
+        file_error(file.argument_line, "arguments of an engine, and no 'engine'");
+    if (file.errors > 0)
+        exit(EXIT_USAGE);
+}
+
+/* --- the command line --- */
+
+static bool shows_config;
+
+static void act(const struct option_rule *rule, const char *text)
+{
+    if (strcmp(rule->name, "version") == 0) {
+        puts("cohabd " COHAB_VERSION);
+        exit(EXIT_SUCCESS);
+    } else if (strcmp(rule->name, "help") == 0) {
+        print_help();
+    } else if (strcmp(rule->name, "show-config") == 0) {
+        shows_config = true;
+    } else {
+        file.path = text;
+    }
+}
+
+/* One option, at argv[at]; returns the index behind it. */
+static int take_option(struct options *options, int argc, char **argv, int at)
+{
+    char problem[PROBLEM_SIZE];
+    const char *word = argv[at] + 2, *equals = strchr(word, '=');
+    const struct option_rule *rule = option_find(word, equals ? (size_t)(equals - word) : strlen(word));
+    if (!rule || (equals && !rule->value && rule->kind != OPTION_FLAG))
+        usage_error("unknown option %s", argv[at]);
+    const char *text = equals ? equals + 1 : rule->value ? argv[at + 1] : "on";
+    if (!equals && rule->value && at + 1 >= argc)
+        usage_error("%s needs a value", argv[at]);
+    if (rule->kind == OPTION_ACTION)
+        act(rule, text);
+    else if (give(options, rule, ORIGIN_OPTION, 0, text, problem, sizeof(problem)) < 0)
+        usage_error("--%s %s", rule->name, problem);
+    return at + (!equals && rule->value ? 2 : 1);
+}
+
+/* Abbreviations are none: what they mean would change with every new option. Returns the index of the engine,
+ * or argc. */
+static int take_command_line(struct options *options, int argc, char **argv)
+{
+    int at = 1;
+    while (at < argc && argv[at][0] == '-' && strcmp(argv[at], "--") != 0) {
+        if (argv[at][1] != '-')
+            usage_error("unknown option %s", argv[at]);
+        at = take_option(options, argc, argv, at);
+    }
+    return at < argc && strcmp(argv[at], "--") == 0 ? at + 1 : at;
+}
+
+/* --- the engine --- */
 
 /* "spell" and "libspell.so" both mean libspell.so. */
 static char *engine_candidate(const char *directory, const char *name)
@@ -467,68 +394,120 @@ void options_check_directories(const struct options *options)
         fatal("--crash-dir %s: %m; cohabd runs as uid %u", directory, (unsigned)geteuid());
 }
 
-static void take_engine(struct options *options, int argc, char **argv, int at, enum options_use use)
+/* That of the command line, with its arguments; else that of the file. */
+static void take_engine(struct options *options, int argc, char **argv, int at)
 {
-    char problem[PATH_MAX * 3];
-    options->engine_at = at;
-    if (at >= argc && use == OPTIONS_ROLE)
-        return; /* one without an engine */
-    if (at >= argc)
-        usage_error("no engine given");
+    bool separated = at > 1 && strcmp(argv[at - 1], "--") == 0;
+    if (at >= argc || (separated && file.engine)) {
+        options->engine_name = file.engine;
+        options->engine_argv = file.argv ? file.argv : argv + argc;
+        options->engine_argc = file.argc;
+        if (at < argc) { /* -- and arguments: they replace those of the file */
+            options->engine_argv = argv + at;
+            options->engine_argc = argc - at;
+        }
+        return;
+    }
     if (at + 1 < argc && strcmp(argv[at + 1], "--") != 0)
         usage_error("'%s' after the engine: options come before it, engine arguments after --", argv[at + 1]);
     options->engine_name = argv[at];
-    if (use == OPTIONS_USER &&
-        !(options->engine_path = options_find_engine(argv[at], problem, sizeof(problem))))
-        fatal("%s", problem);
     options->engine_argv = argv + (at + 2 < argc ? at + 2 : argc);
     options->engine_argc = at + 2 < argc ? argc - at - 2 : 0;
 }
 
-static uint64_t shorter(uint64_t a, uint64_t b)
+static void find_engine(struct options *options)
 {
-    return a < b ? a : b;
+    char problem[PATH_MAX * 3];
+    if (!options->engine_name)
+        usage_error("no engine given");
+    options->engine_path = options_find_engine(options->engine_name, problem, sizeof(problem));
+    if (!options->engine_path)
+        fatal("%s", problem);
+}
+
+/* --- the whole --- */
+
+/* What children are given: all that is not as it is anyway. */
+static void write_words(struct options *options)
+{
+    options->words = or_die(calloc(option_count + 1, sizeof(*options->words)));
+    options->word_count = 0;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_rule *rule = &option_rules[i];
+        char *word;
+        if (!given[i].text || (rule->kind == OPTION_FLAG && strcmp(given[i].text, "on") != 0))
+            continue;
+        int length = rule->kind == OPTION_FLAG ? asprintf(&word, "--%s", rule->name)
+                                               : asprintf(&word, "--%s=%s", rule->name, given[i].text);
+        if (length < 0)
+            fatal("out of memory");
+        options->words[options->word_count++] = word;
+    }
+}
+
+static void print_value(const char *name, const char *value, const char *origin)
+{
+    printf("%-20s %-24s # %s\n", name, value ? value : "", origin);
+}
+
+_Noreturn static void show_config(const struct options *options)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_rule *rule = &option_rules[i];
+        const struct given *value = &given[i];
+        char origin[PATH_MAX + 32] = "default", variable[64];
+        if (rule->here_only)
+            continue;
+        name_variable(rule, variable);
+        if (value->origin == ORIGIN_FILE)
+            snprintf(origin, sizeof(origin), "%s:%d", file.path, value->line);
+        else if (value->origin == ORIGIN_ENVIRONMENT)
+            snprintf(origin, sizeof(origin), "environment, %s", variable);
+        else if (value->origin == ORIGIN_OPTION)
+            snprintf(origin, sizeof(origin), "command line");
+        bool off = !value->text && (rule->kind == OPTION_FLAG);
+        print_value(rule->name, value->text ? value->text : off ? "off" : rule->standard, origin);
+    }
+    bool from_file = options->engine_name && options->engine_name == file.engine;
+    char origin[PATH_MAX + 32] = "command line";
+    if (from_file)
+        snprintf(origin, sizeof(origin), "%s:%d", file.path, file.engine_line);
+    print_value("engine", options->engine_name, options->engine_name ? origin : "not given");
+    for (int i = 0; i < options->engine_argc; i++)
+        print_value("arg", options->engine_argv[i],
+                    options->engine_argv == file.argv ? file.path : "command line");
+    exit(EXIT_SUCCESS);
+}
+
+static void settle(struct options *options)
+{
+    if (options->default_timeout > options->max_timeout)
+        usage_error("--default-timeout is longer than --max-timeout");
+    if (options->default_timeout == 0)
+        options->default_timeout =
+            options->max_timeout < 30 * CLOCK_NS_PER_S ? options->max_timeout : 30 * CLOCK_NS_PER_S;
+    if (options->socket && !*options->socket)
+        options->socket = NULL;
+    log_set_level(options->log_level);
+    log_set_format(options->log_format);
 }
 
 void options_parse(struct options *options, int argc, char **argv, enum options_use use)
 {
-    *options = (struct options){
-        .socket = getenv("COHAB_SOCKET"),
-        .workers_min = core_count(),
-        .workers_max = core_count(),
-        .idle_timeout = 10 * CLOCK_NS_PER_S,
-        .load_timeout = 120 * CLOCK_NS_PER_S,
-        .max_frame = (64u << 20) + (64u << 10),
-        .max_connections = 1024,
-        .max_timeout = 300 * CLOCK_NS_PER_S,
-        .kill_grace = CLOCK_NS_PER_S / 10,
-        .stall_timeout = CLOCK_NS_PER_S,
-        .io_timeout = CLOCK_NS_PER_S / 2,
-        .stop_timeout = 30 * CLOCK_NS_PER_S,
-        .socket_mode = 0660,
-        .crash_keep = 100,
-        .crash_keep_size = UINT64_C(1) << 30,
-        .crash_params = true,
-        .quarantine_after = 2,
-        .log_level = LOG_INFO,
-        .lifeline = -1,
-    };
-    opterr = 0;
-    int id, at = optind;
-    for (; (id = getopt_long(argc, argv, "+:", long_options, NULL)) != -1; at = optind) {
-        if (id == ':')
-            usage_error("%s needs a value", argv[at]);
-        if (id == '?' || !is_written_out(argv[at], id))
-            usage_error("unknown option %s", argv[at]);
-        set_option(options, id, optarg);
+    take_defaults(options);
+    int at = take_command_line(options, argc, argv); /* names the file, and wins over it */
+    if (use == OPTIONS_USER) {
+        take_environment(options);
+        take_file(options);
     }
-    if (options->default_timeout > options->max_timeout)
-        usage_error("--default-timeout is longer than --max-timeout");
-    if (options->default_timeout == 0)
-        options->default_timeout = shorter(30 * CLOCK_NS_PER_S, options->max_timeout);
-    log_set_level(options->log_level);
-    log_set_format(options->log_format);
-    if (!options->check && !options->replay && (!options->socket || !*options->socket))
+    take_engine(options, argc, argv, at);
+    if (shows_config)
+        show_config(options);
+    settle(options);
+    if (use == OPTIONS_ROLE)
+        return;
+    if (!options->check && !options->replay && !options->socket)
         usage_error("--socket PATH (or COHAB_SOCKET) is needed");
-    take_engine(options, argc, argv, optind, use);
+    find_engine(options);
+    write_words(options);
 }

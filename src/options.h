@@ -1,4 +1,5 @@
-/* cohabd's command line: one struct, filled once, read by every role. */
+/* cohabd's options, of the command line, the environment and the configuration file: one struct, filled once,
+ * read by every role. option_table.h has the options themselves. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -40,11 +41,12 @@ struct options {
     bool remove_directory;
     bool check;
     const char *replay; /* a crash report; NULL: serve */
-    int engine_at;      /* index of the engine in main's argv: options come before it */
-    char *engine_name;  /* as given */
-    char *engine_path;  /* resolved; NULL in a role */
+    char **words;       /* the options, as a command line has them, for children; NULL in a role */
+    int word_count;
+    char *engine_name; /* as given */
+    char *engine_path; /* resolved; NULL in a role */
     int engine_argc;
-    char **engine_argv; /* borrowed from main's argv */
+    char **engine_argv;
 };
 
 /* The most workers that there may be. */
@@ -56,8 +58,8 @@ enum options_use {
                    */
 };
 
-/* Parses the command line and resolves the engine. Prints --help and --version (exit 0) and errors (exit 2)
- * itself. */
+/* Takes options, in that order of rank, from the command line, the environment and the file of --config, and
+ * resolves the engine. Prints --help and --version (exit 0) and errors (exit 2) itself. */
 void options_parse(struct options *options, int argc, char **argv, enum options_use use);
 /* The file that an engine's name stands for: a path, or the name of an installed one. The caller's to free;
  * NULL with a reason in problem. */

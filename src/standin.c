@@ -70,13 +70,13 @@ _Noreturn static void become_standin(const struct master *master, const int *des
 pid_t standin_start(struct master *master, const int *descriptors)
 {
     static char argv0[TITLE_ROOM];
-    int count = master->options->engine_at;
+    int count = 1 + master->options->word_count;
     char **argv = calloc((size_t)count + 1, sizeof(*argv));
     if (!argv)
         return -1;
     memset(argv0, ' ', sizeof(argv0) - 1);
     memcpy(argv0, STANDIN_ARGV0, sizeof(STANDIN_ARGV0) - 1);
-    memcpy(argv, master->argv, (size_t)count * sizeof(*argv));
+    memcpy(argv + 1, master->options->words, (size_t)(count - 1) * sizeof(*argv));
     argv[0] = argv0;
     pid_t pid = fork();
     if (pid == 0)

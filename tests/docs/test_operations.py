@@ -48,6 +48,24 @@ def test_every_command(shell: Shell, directory: Path) -> None:
         assert shell.run(f"cohab --socket {directory}/s stop")[0] == 0
 
 
+def test_the_configuration_file(shell: Shell, directory: Path) -> None:
+    """The page's file is whole, and its commands do what it says."""
+    (example,) = (block for block in blocks_of(PAGE) if block.language == "ini")
+    (directory / "spell.conf").write_text(example.text)
+    commands = [
+        line.replace("/etc/cohab/spell.conf", f"{directory}/spell.conf")
+        for block in blocks_of(PAGE)
+        if block.language == "sh"
+        for line in block.text.splitlines()
+        if "/etc/cohab/spell.conf" in line
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        status, output = shell.run(command)
+        assert status == 0, output
+    assert any(line.startswith("workers") and "2:8" in line and "spell.conf:6" in line for line in output)
+
+
 def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
     shell.run(f"cohabd --socket {directory}/s --workers 2 echo &")
     shell.run(f"cohab --socket {directory}/s ping --wait 20")
