@@ -84,8 +84,8 @@ class Pool(Client):
         `workers` is the number of worker processes, or ``"MIN:MAX"``; None means one for each core.
         `timeout`, `connect_timeout`, `max_connections`, `max_frame` and `retries` are those of
         `cohab.connect`. `startup_timeout` limits, in seconds, loading the engine. The rest is passed to
-        the server as the options of the same name; None leaves it the server's default. Times are in seconds; sizes are in
-        bytes, or words such as ``"512M"``.
+        the server as the options of the same name; None leaves it the server's default. Times are in
+        seconds; sizes are in bytes, or words such as ``"512M"``.
 
         Crash reports outlive the pool: they go to `crash_dir`, which must exist, or to the place that
         ``cohabd --help`` names; `cohab crash list` shows them.
