@@ -462,9 +462,9 @@ void generation_died(struct generation *generation, int status, uint64_t peak)
         note_life(generation, status);
     }
     (void)kill(-generation->pid, SIGKILL); /* what load() has started, and births that had not come far */
-    generation->pid = 0;
-    reload_on_death(master, generation); /* looks at its last output */
+    reload_on_death(master, generation); /* looks at its last output; what has a pid is not swept */
     close_memory(generation);
+    generation->pid = 0;
     if (master->state == MASTER_STARTING)
         master_abandon(master);
     generation_sweep(master);
