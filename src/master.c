@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "births.h"
+#include "cancel.h"
 #include "clock.h"
 #include "crashes.h"
 #include "descriptors.h"
@@ -473,6 +474,7 @@ static void set_up(struct master *master)
         fatal("cannot set up: %m");
     crashes_init(master);
     heartbeat_init(master);
+    cancel_init(master);
     watch_signals(master);
     init_watchers(master);
 }

@@ -49,6 +49,9 @@ static const char help_text[] =
     "  --kill-grace S          after its deadline a call has this long to notice, its worker the same again "
     "to\n"
     "                          end itself; then it is killed (0.1)\n"
+    "  --cancel-kill S         a call whose client has gone away has this long to notice, then its worker is "
+    "killed\n"
+    "                          as at a deadline (0: never)\n"
     "  --stall-timeout S       longest time that a worker may sit on a connection without going on (1)\n"
     "  --io-timeout S          longest time without a byte in the middle of a frame (0.5)\n"
     "  --spin-us N             busy-wait that long for a next request before sleeping: for machines with "
@@ -96,6 +99,7 @@ enum option_id {
     OPTION_DEFAULT_TIMEOUT,
     OPTION_MAX_TIMEOUT,
     OPTION_KILL_GRACE,
+    OPTION_CANCEL_KILL,
     OPTION_STALL_TIMEOUT,
     OPTION_IO_TIMEOUT,
     OPTION_SPIN_US,
@@ -137,6 +141,7 @@ static const struct option long_options[] = {
     {"default-timeout", required_argument, NULL, OPTION_DEFAULT_TIMEOUT},
     {"max-timeout", required_argument, NULL, OPTION_MAX_TIMEOUT},
     {"kill-grace", required_argument, NULL, OPTION_KILL_GRACE},
+    {"cancel-kill", required_argument, NULL, OPTION_CANCEL_KILL},
     {"stall-timeout", required_argument, NULL, OPTION_STALL_TIMEOUT},
     {"io-timeout", required_argument, NULL, OPTION_IO_TIMEOUT},
     {"spin-us", required_argument, NULL, OPTION_SPIN_US},
@@ -300,6 +305,9 @@ static void set_option(struct options *options, int id, const char *value)
         break;
     case OPTION_KILL_GRACE:
         options->kill_grace = parse_seconds(id, value, true);
+        break;
+    case OPTION_CANCEL_KILL:
+        options->cancel_kill = parse_seconds(id, value, true);
         break;
     case OPTION_STALL_TIMEOUT:
         options->stall_timeout = parse_seconds(id, value, false);
