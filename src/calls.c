@@ -140,11 +140,15 @@ static void pack_all_running(const struct master *master, unsigned last, uint64_
 
 /* --- what waits --- */
 
-/* Where no row claims the slot, what is unread begins with a request: workers take whole ones. */
-static bool may_wait(const struct master *master, uint32_t slot)
+/* Copies the beginning of the request that waits in a slot; returns how much, 0: none does. Where no row
+ * claims the slot, what is unread begins with a request: workers take whole ones. */
+static size_t peek_waiting(const struct master *master, uint32_t slot, unsigned char *head, size_t size)
 {
     const struct slot *place = &master->slots.slots[slot];
-    return place->open && !place->gone && slots_unread(slot) > 0 && !deaths_claimed(master, slot);
+    if (!place->open || place->gone)
+        return 0;
+    size_t count = slots_peek(slot, head, size);
+    return count > 0 && !deaths_claimed(master, slot) ? count : 0;
 }
 
 static void pack_waiting(msgpack_packer *packer, const struct slot *slot, uint32_t number,
@@ -164,8 +168,8 @@ static uint32_t pack_some_waiting(const struct master *master, uint32_t first, m
     uint32_t slot = first;
     list_begin(&list);
     for (; slot < master->slots.count && slot - first < SLOTS_AT_ONCE && list.count < HEADS_AT_ONCE; slot++) {
-        size_t size = may_wait(master, slot) ? slots_peek(slot, head, sizeof(head)) : 0;
-        if (size == 0 || deaths_claimed(master, slot)) /* a worker has come meanwhile */
+        size_t size = peek_waiting(master, slot, head, sizeof(head));
+        if (size == 0)
             continue;
         pack_waiting(&list.packer, &master->slots.slots[slot], slot, head, size);
         list.count++;

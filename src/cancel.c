@@ -50,13 +50,17 @@ static void on_gone(struct ev_loop *loop, ev_timer *timer, int events)
     look_at_gone(timer->data);
 }
 
+void cancel_look(struct master *master)
+{
+    if (slots_take_hangups(&master->slots) > 0)
+        look_at_gone(master);
+}
+
 static void on_hangups(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     (void)events;
-    struct master *master = watcher->data;
-    if (slots_take_hangups(&master->slots) > 0)
-        look_at_gone(master);
+    cancel_look(watcher->data);
 }
 
 void cancel_init(struct master *master)

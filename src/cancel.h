@@ -7,5 +7,7 @@
 #include "master.h"
 
 void cancel_init(struct master *master);
+/* Frees what clients that have gone away by now still hold, as far as that can be. */
+void cancel_look(struct master *master);
 
 #endif

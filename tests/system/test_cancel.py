@@ -231,6 +231,46 @@ def test_a_stopped_worker_keeps_the_slot_of_its_call(start: StartServer) -> None
     assert server.status()["totals"]["worker_deaths"] == 0
 
 
+def test_a_client_that_has_gone_keeps_nobody_out(start: StartServer) -> None:
+    """The server learns of its going before it refuses the next one."""
+    server = start("fault", "--max-connections", "3", workers=1)
+    holder = server.raw()
+    holder.ask("sleep", 0.5)
+    for _ in range(200):
+        raw = Raw(server.socket)
+        raw.ask("echo", 1)
+        raw.close()
+    assert holder.receive().ok
+    assert "TOO_MANY" not in server.log()
+    assert server.status()["connections"]["refused"] == 0
+
+
+def call_once(server: Server, turns: int, failures: list[BaseException]) -> None:
+    """Clients that go away as soon as they have their answer: their workers are about to arm them again."""
+    try:
+        for turn in range(turns):
+            with Raw(server.socket) as raw:
+                assert raw.call("echo", turn).result == turn
+    except BaseException as error:
+        failures.append(error)
+
+
+def test_clients_with_one_call(start: StartServer) -> None:
+    """The worker's re-arm finds nothing to arm, and the slot is free all the same."""
+    server = start("fault", "--max-connections", "16", workers=2)
+    failures: list[BaseException] = []
+    threads = [
+        threading.Thread(target=call_once, args=(server, 400, failures), daemon=True) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    wait_open(server, 0)
+    assert server.status()["totals"]["worker_deaths"] == 0
+
+
 def leave(server: Server, seed: int, turns: int) -> None:
     """Clients that ask for something and go, sooner or later."""
     chance = random.Random(seed)

@@ -16,7 +16,7 @@ from conftest import StartServer
 from harness import COHAB, Gate, Server, run_cohab
 from others import Others
 from processes import wait_until
-from wire import Raw, Reply, deadline_in, frame
+from wire import Raw, Reply, deadline_in, frame, request
 
 
 def ps(server: Server) -> dict[str, Any]:
@@ -73,12 +73,12 @@ def test_what_runs_and_what_waits(start: StartServer, gate: Gate) -> None:
     assert 0 <= call["queued"] < 50
     assert 0 < call["deadline_left"] < 50
     assert call["ending"] is None
-    request = answer["waiting"][0]
-    assert (request["method"], request["msgid"]) == ("echo", behind)
-    assert (request["peer_pid"], request["peer_uid"]) == (os.getpid(), os.getuid())
-    assert 0 < request["queued"] < 50
-    assert 0 < request["deadline_left"] < 50
-    assert request["bytes"] > 50
+    waits = answer["waiting"][0]
+    assert (waits["method"], waits["msgid"]) == ("echo", behind)
+    assert (waits["peer_pid"], waits["peer_uid"]) == (os.getpid(), os.getuid())
+    assert 0 < waits["queued"] < 50
+    assert 0 < waits["deadline_left"] < 50
+    assert waits["bytes"] > 50
     lines = server.cli("ps").stdout.splitlines()
     assert lines[0].split()[:4] == ["WORKER", "CALL", "STATE", "METHOD"]
     assert lines[1].split()[:5] == ["1", f"{pid}/{call['request']}", "running", "block", str(msgid)]
@@ -106,11 +106,11 @@ def test_of_large_requests_the_beginning_is_shown(start: StartServer, gate: Gate
     holder.ask("block", gate.path)
     gate.wait_started(1)
     msgid = waiting.ask("echo", "x" * 20_000, meta=deadline_in(50))
-    request = wait_ps(server, 1, 1)["waiting"][0]
-    assert (request["method"], request["msgid"]) == ("echo", msgid)
-    assert request["queued"] is None
-    assert request["deadline_left"] is None
-    assert request["bytes"] > 20_000
+    waits = wait_ps(server, 1, 1)["waiting"][0]
+    assert (waits["method"], waits["msgid"]) == ("echo", msgid)
+    assert waits["queued"] is None
+    assert waits["deadline_left"] is None
+    assert waits["bytes"] > 20_000
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,22 @@ def test_what_waits_is_no_request(start: StartServer, gate: Gate, data: bytes) -
     holder.ask("block", gate.path)
     gate.wait_started(1)
     waiting.send(data)
-    request = wait_ps(server, 1, 1)["waiting"][0]
-    assert request["method"] is None
-    assert request["bytes"] == len(data)
+    waits = wait_ps(server, 1, 1)["waiting"][0]
+    assert waits["method"] is None
+    assert waits["bytes"] == len(data)
     assert "\x1b" not in server.cli("ps").stdout
+
+
+def test_what_is_pipelined_is_not_cut(start: StartServer, gate: Gate) -> None:
+    """What is left in the connection of a call that runs may begin in the middle of a request."""
+    server = start("fault", workers=1)
+    raw = server.raw()
+    raw.send(request("block", gate.path, "held") + request("echo", "x" * 100_000))
+    gate.pid_of("held")
+    assert ps(server)["waiting"] == []
+    gate.release("held")
+    assert raw.receive().result == "held"
+    assert raw.receive().result == "x" * 100_000
 
 
 def test_a_method_with_controls_in_its_name(start: StartServer, gate: Gate) -> None:
@@ -152,7 +164,7 @@ def test_many_wait(start: StartServer, gate: Gate) -> None:
     raws = [server.raw() for _ in range(300)]
     msgids = [raw.ask("echo", i, meta=deadline_in(50)) for i, raw in enumerate(raws)]
     answer = wait_ps(server, 1, 300)
-    assert sorted(request["msgid"] for request in answer["waiting"]) == msgids
+    assert sorted(waits["msgid"] for waits in answer["waiting"]) == msgids
     gate.release("held")
     assert [raw.receive().result for raw in raws] == list(range(300))
 
@@ -411,6 +423,19 @@ def test_kill_params(start: StartServer, method: str, params: list[Any]) -> None
     server = start("fault", workers=1)
     with Raw(server.socket + ".ctl") as admin:
         assert admin.call(method, *params).reason == "BAD_ARGUMENT"
+
+
+def test_nobody_sends_it_again(start: StartServer) -> None:
+    """Not even where the method is idempotent, as a retry would undo what the operator wants."""
+    server = start("echo", workers=1)
+    raw = server.raw()
+    for stopped in (False, True):
+        raw.ask("sleep", 30.0)
+        pid = wait_ps(server, 1, 0)["running"][0]["pid"]
+        if stopped:  # it cannot end the call itself
+            os.kill(pid, signal.SIGSTOP)
+        assert server.cli("kill", "1").returncode == 0
+        check_killed(raw.receive(), "sleep")
 
 
 def test_a_stopped_worker_s_call_can_be_killed(start: StartServer) -> None:
