@@ -25,7 +25,7 @@ endfunction()
 cohab_add_page(cohab 1)
 cohab_add_page(cohabd 8)
 
-install(FILES README.md CHANGELOG.md LICENSE packaging/spell.env DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES README.md CHANGELOG.md LICENSE packaging/spell.conf DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs FILES_MATCHING PATTERN "*.md")
 
 file(RELATIVE_PATH COHAB_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)

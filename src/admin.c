@@ -8,6 +8,7 @@
 
 #include "admin_pack.h"
 #include "births.h"
+#include "calls.h"
 #include "crashes.h"
 #include "envelope.h"
 #include "generation.h"
@@ -279,6 +280,73 @@ static void handle_scale(struct admin_connection *connection, const struct envel
     answer_result(connection, request->msgid, result);
 }
 
+/* Reads up to `most` numbers; those that are not given stay as they are. Returns how many there are, -1 if
+ * they are something else. */
+static int read_numbers(const struct envelope_request *request, uint64_t *numbers, uint32_t most)
+{
+    struct words words;
+    bool sound = words_open(&words, request) && words_are(&words, MSGPACK_OBJECT_POSITIVE_INTEGER) &&
+                 words.array->size <= most;
+    int count = sound ? (int)words.array->size : -1;
+    for (int i = 0; i < count; i++)
+        numbers[i] = words.array->ptr[i].via.u64;
+    msgpack_unpacked_destroy(&words.unpacked);
+    return count;
+}
+
+/* ps([first]) */
+static void handle_ps(struct admin_connection *connection, const struct envelope_request *request,
+                      msgpack_packer *packer, const msgpack_sbuffer *result)
+{
+    uint64_t first = 0;
+    if (read_numbers(request, &first, 1) < 0) {
+        answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT",
+                     "ps() takes the number that the part before has named as next");
+        return;
+    }
+    calls_pack(connection->admin->master, first < UINT32_MAX ? (uint32_t)first : UINT32_MAX, packer);
+    answer_result(connection, request->msgid, result);
+}
+
+/* kill(worker), kill_call(pid, request) or kill_peer(pid). Returns NULL, or what is wrong with it. */
+static const char *read_target(const struct master *master, const struct envelope_request *request,
+                               struct calls_target *target)
+{
+    bool call = method_is(request, "kill_call"), peer = method_is(request, "kill_peer");
+    uint64_t numbers[2] = {0, 0};
+    int wanted = call ? 2 : 1;
+    *target = (struct calls_target){0};
+    bool sound = read_numbers(request, numbers, 2) == wanted && numbers[0] > 0 && numbers[0] <= INT32_MAX &&
+                 (!call || numbers[1] > 0);
+    if (!sound)
+        return call   ? "kill_call() takes the process id of a worker, and the number of a request of it"
+               : peer ? "kill_peer() takes a process id"
+                      : "kill() takes the number of a worker";
+    if (call)
+        target->pid = (pid_t)numbers[0], target->request = numbers[1];
+    else if (peer)
+        target->peer = (pid_t)numbers[0];
+    else if (!has_worker(master, numbers[0]))
+        return "there is no worker of that number";
+    else
+        target->worker = (unsigned)numbers[0];
+    return NULL;
+}
+
+static void handle_kill(struct admin_connection *connection, const struct envelope_request *request,
+                        msgpack_packer *packer, const msgpack_sbuffer *result)
+{
+    struct master *master = connection->admin->master;
+    struct calls_target target;
+    const char *wrong = read_target(master, request, &target);
+    if (wrong) {
+        answer_error(connection, request, "INVALID_ARGUMENT", "BAD_ARGUMENT", wrong);
+        return;
+    }
+    calls_kill(master, &target, packer);
+    answer_result(connection, request->msgid, result);
+}
+
 static void handle_request(struct admin_connection *connection, const struct envelope_request *request)
 {
     struct master *master = connection->admin->master;
@@ -297,6 +365,11 @@ static void handle_request(struct admin_connection *connection, const struct env
             answer_error(connection, request, "RESOURCE_EXHAUSTED", "NO_MEMORY", "the server has no memory");
     } else if (method_is(request, "stack")) {
         handle_stack(connection, request);
+    } else if (method_is(request, "ps")) {
+        handle_ps(connection, request, &packer, &result);
+    } else if (method_is(request, "kill") || method_is(request, "kill_call") ||
+               method_is(request, "kill_peer")) {
+        handle_kill(connection, request, &packer, &result);
     } else if (method_is(request, "quarantine_list")) {
         admin_pack_quarantine(master, &packer);
         answer_result(connection, request->msgid, &result);

@@ -48,10 +48,14 @@ const msgpack_object *cohab_params(const struct cohab_call *call)
     return call->params;
 }
 
+static bool is_flagged(const struct cohab_call *call)
+{
+    return atomic_load_explicit(&call->row->cancel, memory_order_relaxed) == call->request;
+}
+
 bool cohab_cancelled(const struct cohab_call *call)
 {
-    return atomic_load_explicit(&call->row->cancel, memory_order_relaxed) == call->request ||
-           clock_now() >= call->deadline;
+    return is_flagged(call) || clock_now() >= call->deadline;
 }
 
 double cohab_deadline_left(const struct cohab_call *call)
@@ -191,13 +195,23 @@ static void answer_misbehaviour(struct cohab_call *call, uint32_t msgid, const c
     answer_error(call, msgid, "INTERNAL", "ENGINE_ERROR", call->message, false);
 }
 
+static void answer_killed(struct cohab_call *call, uint32_t msgid)
+{
+    snprintf(call->message, sizeof(call->message), "%s() was killed by an operator",
+             call->method->method->name);
+    answer_error(call, msgid, "CANCELLED", "KILLED", call->message, false);
+}
+
 void call_run(struct cohab_call *call, uint32_t msgid)
 {
     int status = call->method->method->function(call);
     bool idempotent = call->method->method->flags & COHAB_IDEMPOTENT;
-    if (cohab_cancelled(call)) /* whatever the engine says: it may have given up because of the deadline */
+    /* Whatever the engine says: it may have given up because of that. */
+    if (clock_now() >= call->deadline)
         answer_error(call, msgid, "DEADLINE_EXCEEDED", "DEADLINE", "the deadline passed while the call ran",
                      idempotent);
+    else if (is_flagged(call)) /* or its client has gone, and nobody reads this */
+        answer_killed(call, msgid);
     else if (call->response->trouble != RESPONSE_FINE)
         answer_trouble(call, msgid);
     else if (call->failed)

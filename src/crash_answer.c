@@ -17,18 +17,26 @@ struct words {
     const char *frames[FRAMES_MAX];
 };
 
+/* Else the master has ended it. */
+static bool is_crash(const struct crash_answer *answer)
+{
+    return answer->answer == RECOVERY_ENGINE_CRASHED;
+}
+
 static void describe(const struct crash_answer *answer, struct words *words)
 {
     const char *top = answer->top;
     char report[REPORT_ID_SIZE + 16] = "";
     if (*answer->id)
         snprintf(report, sizeof(report), " (report %s)", answer->id);
-    if (answer->deadline)
-        snprintf(words->message, sizeof(words->message), "the deadline passed and %s() was ended%s%s%s",
-                 answer->job->method, *top ? ": " : "", top, report);
-    else
+    if (is_crash(answer))
         snprintf(words->message, sizeof(words->message), "%s%s%s%s", answer->cause, *top ? ": " : "", top,
                  report);
+    else
+        snprintf(words->message, sizeof(words->message), "%s%s()%s%s%s%s",
+                 answer->answer == RECOVERY_DEADLINE ? "the deadline passed and " : "", answer->job->method,
+                 answer->answer == RECOVERY_DEADLINE ? " was ended" : " was killed by an operator",
+                 *top ? ": " : "", top, report);
 }
 
 /* The last lines, from a line's beginning on. */
@@ -60,21 +68,30 @@ static size_t list_frames(const struct reporter_reply *reply, const char **frame
     return count;
 }
 
+const char *crash_answer_code(enum recovery_answer answer)
+{
+    return answer == RECOVERY_ENGINE_CRASHED ? "INTERNAL"
+           : answer == RECOVERY_DEADLINE     ? "DEADLINE_EXCEEDED"
+                                             : "CANCELLED";
+}
+
 size_t crash_answer_write(unsigned char frame[ENVELOPE_ERROR_MAX], const struct crash_answer *answer)
 {
     struct words words;
     describe(answer, &words);
     take_stderr(answer->job, words.stderr_tail);
-    struct envelope_error error = {.code = answer->deadline ? "DEADLINE_EXCEEDED" : "INTERNAL",
-                                   .reason = answer->deadline ? "DEADLINE" : "ENGINE_CRASHED",
+    struct envelope_error error = {.code = crash_answer_code(answer->answer),
+                                   .reason = is_crash(answer)                      ? "ENGINE_CRASHED"
+                                             : answer->answer == RECOVERY_DEADLINE ? "DEADLINE"
+                                                                                   : "KILLED",
                                    .message = words.message,
                                    .executed = true,
-                                   .retry = answer->job->idempotent != 0,
+                                   .retry = answer->job->idempotent != 0 && answer->answer != RECOVERY_KILLED,
                                    .report = *answer->id ? answer->id : NULL,
                                    .stderr_tail = words.stderr_tail[0] ? words.stderr_tail : NULL,
                                    .frames = words.frames};
     error.frame_count = list_frames(answer->reply, words.frames);
-    if (!answer->deadline && WIFSIGNALED(answer->job->status))
+    if (is_crash(answer) && WIFSIGNALED(answer->job->status))
         error.signal = crash_signal_name(WTERMSIG(answer->job->status), words.signal, sizeof(words.signal));
     return envelope_write_error(frame, true, answer->msgid, &error);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "envelope.h"
+#include "recovery.h"
 #include "reporter.h"
 
 struct crash_answer {
@@ -13,9 +14,11 @@ struct crash_answer {
     const struct reporter_reply *reply; /* NULL: the reporter has not come so far */
     const char *id, *cause, *top;       /* what is known; empty: nothing */
     uint32_t msgid;
-    bool deadline; /* it was ended for its deadline */
+    enum recovery_answer answer;
 };
 
+/* Of RECOVERY_ENGINE_CRASHED, RECOVERY_DEADLINE or RECOVERY_KILLED. */
+const char *crash_answer_code(enum recovery_answer answer);
 /* Writes the whole frame and returns its size. */
 size_t crash_answer_write(unsigned char frame[ENVELOPE_ERROR_MAX], const struct crash_answer *answer);
 

@@ -74,7 +74,7 @@ static bool fits_status(const struct snapshot *snapshot, uint32_t kind, const st
     case SNAPSHOT_EXIT:
         return exited && WEXITSTATUS(job->status) == (snapshot->status & 0xff);
     case SNAPSHOT_END:
-        return exited && WEXITSTATUS(job->status) == WORKER_EXIT_ENDED && job->end == END_DEADLINE;
+        return exited && WEXITSTATUS(job->status) == WORKER_EXIT_ENDED && end_is_of_request(job->end);
     case SNAPSHOT_NONE:
     case SNAPSHOT_LIVE:
     case SNAPSHOT_KIND_COUNT:
@@ -142,6 +142,10 @@ static const char *kind_of(const struct reporter_job *job, const struct crash_ca
     switch (end_of(job, cause, snapshot)) {
     case END_DEADLINE:
         return "deadline";
+    case END_CANCELLED:
+        return "cancelled";
+    case END_KILLED:
+        return "killed";
     case END_STALLED:
         return "stalled";
     case END_ROGUE:
@@ -170,6 +174,8 @@ static enum report_kill kill_of(const struct reporter_job *job, const struct cra
         return KILL_OWN;
     case END_OWN:
         return cause->own ? KILL_OWN : KILL_NOT_ITS_OWN;
+    case END_CANCELLED:
+    case END_KILLED:
     case END_STALLED:
     case END_ROGUE:
     case END_DESCRIPTORS:
@@ -223,6 +229,10 @@ static void describe(const struct reporter_job *job, struct crash_cause *cause)
         snprintf(how, sizeof(how), "%s", cause->signal_name);
     if (strcmp(cause->kind, "deadline") == 0)
         snprintf(cause->text, size, "ended: %s() ran past its deadline", job->method);
+    else if (strcmp(cause->kind, "cancelled") == 0)
+        snprintf(cause->text, size, "ended: %s() went on after its client had gone", job->method);
+    else if (strcmp(cause->kind, "killed") == 0)
+        snprintf(cause->text, size, "ended: %s() was killed by an operator", job->method);
     else if (strcmp(cause->kind, "slow") == 0)
         snprintf(cause->text, size, "%s() runs long", job->method);
     else if (strcmp(cause->kind, "stalled") == 0)
@@ -249,13 +259,13 @@ static void explain_no_stack(const struct reporter_job *job, struct crash_cause 
         return;
     if (job->kind != REPORTER_DEATH)
         snprintf(cause->no_stack, size, "the call ended, or did not react to the signal");
-    else if (cause->status == WORKER_EXIT_ENDED && job->end == END_DEADLINE)
+    else if (cause->status == WORKER_EXIT_ENDED && end_is_of_request(job->end))
         snprintf(cause->no_stack, size, "the record that the process made of itself was overwritten");
     else if (job->end == END_DESCRIPTORS)
         snprintf(cause->no_stack, size, "cohab noticed it after the engine's call, and left");
     else if (cause->status >= 0)
         snprintf(cause->no_stack, size, "it ended by _exit(%d), which runs no handler", cause->status);
-    else if (cause->signal == SIGKILL && job->end == END_DEADLINE)
+    else if (cause->signal == SIGKILL && end_is_of_request(job->end))
         snprintf(cause->no_stack, size,
                  "it did not react to the signal that asks for its stack, and was killed "
                  "by SIGKILL, which runs no handler");

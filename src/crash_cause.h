@@ -10,8 +10,8 @@
 #include "snapshot.h"
 
 struct crash_cause {
-    const char *kind; /* "signal", "exit", "deadline", "memory_limit", "oom_kill", "stalled", "descriptors",
-                         "rogue", "slow": static */
+    const char *kind; /* "signal", "exit", "deadline", "cancelled", "killed", "memory_limit", "oom_kill",
+                         "stalled", "descriptors", "rogue", "slow": static */
     char text[REPORTER_TEXT_SIZE]; /* one line */
     int signal;                    /* 0: none */
     char signal_name[24];          /* "SIGSEGV" */

@@ -171,9 +171,9 @@ static void answer(struct crash *crash, const struct reporter_reply *reply)
                                        .cause = reply ? reply->cause : crash->cause,
                                        .top = reply ? reply->top : crash->top,
                                        .msgid = crash->plan.msgid,
-                                       .deadline = crash->plan.answer == RECOVERY_DEADLINE};
+                                       .answer = crash->plan.answer};
     size_t size = crash_answer_write(frame, &facts);
-    count_answer(crash, facts.deadline ? "DEADLINE_EXCEEDED" : "INTERNAL", size);
+    count_answer(crash, crash_answer_code(facts.answer), size);
     if (slots_send(&master->slots, slot, frame, size) == 0)
         carry_out(master, slot, crash->plan.action);
 }

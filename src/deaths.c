@@ -67,6 +67,11 @@ static bool is_claimed(const struct master *master, uint32_t slot, const struct 
     return other_row_claims(master, claim, except) || crashes_holds(master, claim);
 }
 
+bool deaths_claimed(const struct master *master, uint32_t slot)
+{
+    return is_claimed(master, slot, NULL);
+}
+
 static void settle_or_doubt(struct master *master, uint32_t slot, const struct seat *except)
 {
     slots_doubt(&master->slots, slot);
@@ -147,6 +152,14 @@ static void answer_for(struct seat *seat, const struct row_view *row, const stru
         error.code = "DEADLINE_EXCEEDED", error.reason = "DEADLINE";
         snprintf(message, sizeof(message), "the deadline passed and %s() was ended", row->method);
         break;
+    case RECOVERY_CANCELLED: /* nobody is there to read it */
+        error.code = "CANCELLED", error.reason = "CANCELLED", error.retry = false;
+        snprintf(message, sizeof(message), "the client went away and %s() was ended", row->method);
+        break;
+    case RECOVERY_KILLED:
+        error.code = "CANCELLED", error.reason = "KILLED", error.retry = false;
+        snprintf(message, sizeof(message), "%s() was killed by an operator", row->method);
+        break;
     case RECOVERY_STOPPING:
         error.code = "UNAVAILABLE", error.reason = "STOPPING";
         snprintf(message, sizeof(message), "the server stopped before %s() had finished", row->method);
@@ -211,7 +224,8 @@ static void close_lost(struct master *master)
         ev_timer_again(master->loop, &master->sweep);
 }
 
-/* Whether it died of the end that its deadline brought, and not of a crash of its own meanwhile. */
+/* Whether it died of the end that the master brought to its request, and not of a crash of its own meanwhile.
+ */
 static bool was_ended(const struct seat *seat, const struct row_view *row, int status)
 {
     bool expected = WIFEXITED(status) ? WEXITSTATUS(status) == WORKER_EXIT_ENDED
@@ -221,7 +235,8 @@ static bool was_ended(const struct seat *seat, const struct row_view *row, int s
 
 static bool is_about_the_engine(const struct recovery_plan *plan)
 {
-    return plan->answer == RECOVERY_ENGINE_CRASHED || plan->answer == RECOVERY_DEADLINE;
+    return plan->answer == RECOVERY_ENGINE_CRASHED || plan->answer == RECOVERY_DEADLINE ||
+           plan->answer == RECOVERY_KILLED;
 }
 
 /* Design 4.2. The worker has been reaped, its messages have been read. crash: its report, NULL: there will be
@@ -232,6 +247,7 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
     struct recovery_facts facts = {
         .row = *row,
         .ended_request = was_ended(seat, row, status) ? row->request : 0,
+        .why = seat->deadline.why,
         .stopping = master->state == MASTER_KILLING,
     };
     uint32_t slot = 0;
@@ -274,6 +290,15 @@ static void recover(struct seat *seat, const struct row_view *row, int status, s
 
 /* --- deaths --- */
 
+static const struct {
+    enum end_cause cause;
+    const char *words;
+} ends[] = {
+    [DEADLINE_PASSED] = {END_DEADLINE, "ran past its deadline"},
+    [DEADLINE_CLIENT_GONE] = {END_CANCELLED, "went on after its client had gone"},
+    [DEADLINE_KILL_ORDERED] = {END_KILLED, "was killed by an operator"},
+};
+
 static void describe_death(const struct seat *seat, const struct row_view *row, int status, char *cause,
                            size_t size)
 {
@@ -282,7 +307,7 @@ static void describe_death(const struct seat *seat, const struct row_view *row, 
     deaths_describe_status(status, how, sizeof(how));
     bool by_master = was_ended(seat, row, status);
     if (by_master)
-        snprintf(cause, size, "ended: %s() ran past its deadline", row->method);
+        snprintf(cause, size, "ended: %s() %s", row->method, ends[seat->deadline.why].words);
     else if (running && WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)
         snprintf(cause, size, "a descriptor of cohab's was closed or replaced in %s()", row->method);
     else if (running)
@@ -339,7 +364,7 @@ static bool deserves_report(const struct seat *seat, const struct row_view *row,
 static enum end_cause find_end(const struct seat *seat, const struct row_view *row, int status)
 {
     if (was_ended(seat, row, status))
-        return END_DEADLINE;
+        return ends[seat->deadline.why].cause;
     if (seat->end != END_OWN)
         return seat->end;
     if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_DESCRIPTOR)

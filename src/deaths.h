@@ -13,6 +13,8 @@ void deaths_init(struct master *master);
 /* To be called once its process was reaped and its messages were read, before its row and buffer are given
  * up. peak: its most resident memory, bytes. Returns how many requests it had taken up. */
 uint64_t deaths_take_over(struct seat *seat, int status, uint64_t peak);
+/* Whether a row claims the slot, or a caller there waits for an answer of the master's. */
+bool deaths_claimed(const struct master *master, uint32_t slot);
 /* A worker that died before it served. */
 void deaths_report_start(struct seat *seat, int status, uint64_t peak);
 /* What the master knows of a worker and of the request that its row shows: of the job of a report. */

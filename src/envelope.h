@@ -32,7 +32,8 @@ enum envelope_result {
     ENVELOPE_TOO_DEEP,    /* params or meta are nested deeper than CHECK_MAX_DEPTH */
 };
 
-/* Reads a body. On an error, *why is one clause for the caller (static storage). */
+/* Reads a body. On an error, *why is one clause for the caller (static storage), and what was read before it
+ * stays in the request: method is NULL where that was not read. */
 enum envelope_result envelope_read_request(const unsigned char *body, size_t size,
                                            struct envelope_request *request, const char **why);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "births.h"
+#include "cancel.h"
 #include "clock.h"
 #include "crashes.h"
 #include "descriptors.h"
@@ -52,6 +53,11 @@ static void refuse_connection(struct master *master, int connection, const struc
     master->refused++;
 }
 
+static bool is_full(const struct master *master)
+{
+    return master->slots.open - heartbeat_open(master) >= master->options->max_connections;
+}
+
 static void take_connection(struct master *master, int connection)
 {
     static const struct envelope_error too_many = {.code = "RESOURCE_EXHAUSTED",
@@ -60,7 +66,9 @@ static void take_connection(struct master *master, int connection)
                                                        "the server has as many connections as it may have "
                                                        "(--max-connections)",
                                                    .retry = true};
-    if (master->slots.open - heartbeat_open(master) >= master->options->max_connections) {
+    if (is_full(master))
+        cancel_look(master); /* of those that have gone away the loop may be yet to hear */
+    if (is_full(master)) {
         refuse_connection(master, connection, &too_many);
         return;
     }
@@ -473,6 +481,7 @@ static void set_up(struct master *master)
         fatal("cannot set up: %m");
     crashes_init(master);
     heartbeat_init(master);
+    cancel_init(master);
     watch_signals(master);
     init_watchers(master);
 }

@@ -145,6 +145,8 @@ struct master {
     pid_t reaped;          /* whose death is being handled; 0: none */
     ev_timer tick;         /* every 100 ms, every 10 ms while a call runs */
     ev_timer doubt;        /* every 1 ms while a slot is in doubt */
+    ev_io hangups;         /* clients that go away: cancel.c */
+    ev_timer gone;         /* while a slot's client has gone */
     ev_timer sweep;        /* while lost connections are looked for: deaths.c */
     unsigned sweep_looks;
     bool sweep_again; /* another row was lost meanwhile */

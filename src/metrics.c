@@ -194,8 +194,10 @@ void metrics_count_answer(struct master *master, const struct log_fields *call)
 void metrics_count_death(struct master *master, enum end_cause end, int status)
 {
     static const enum metrics_death causes[] = {
-        [END_DEADLINE] = METRICS_DEADLINE,       [END_STALLED] = METRICS_STALLED, [END_ROGUE] = METRICS_ROGUE,
-        [END_DESCRIPTORS] = METRICS_DESCRIPTORS, [END_OOM] = METRICS_OOM,
+        [END_DEADLINE] = METRICS_DEADLINE, [END_CANCELLED] = METRICS_CANCELLED,
+        [END_KILLED] = METRICS_KILLED,     [END_STALLED] = METRICS_STALLED,
+        [END_ROGUE] = METRICS_ROGUE,       [END_DESCRIPTORS] = METRICS_DESCRIPTORS,
+        [END_OOM] = METRICS_OOM,
     };
     enum metrics_death cause = end == END_OWN ? WIFSIGNALED(status) ? METRICS_SIGNAL : METRICS_EXIT
                                : (unsigned)end < sizeof(causes) / sizeof(*causes) ? causes[end]

@@ -17,6 +17,8 @@ enum metrics_death {
     METRICS_SIGNAL,
     METRICS_EXIT,
     METRICS_DEADLINE,
+    METRICS_CANCELLED,
+    METRICS_KILLED,
     METRICS_STALLED,
     METRICS_OOM,
     METRICS_ROGUE,
@@ -40,6 +42,8 @@ struct metrics {
     uint64_t unlogged; /* requests that --log-requests or --slow had no room for */
     uint64_t unlogged_said;
     uint64_t deaths[METRICS_DEATHS];
+    uint64_t gone;    /* calls that ran when their clients went away */
+    uint64_t ordered; /* calls that operators wanted ended */
 };
 
 /* -1 without memory. */

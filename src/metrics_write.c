@@ -124,10 +124,10 @@ static void put_deaths(FILE *out, const struct master *master)
 {
     static const char name[] = "cohab_worker_deaths_total";
     static const char *const causes[METRICS_DEATHS] = {
-        [METRICS_SIGNAL] = "signal",           [METRICS_EXIT] = "exit",
-        [METRICS_DEADLINE] = "deadline",       [METRICS_STALLED] = "stalled",
-        [METRICS_OOM] = "out_of_memory",       [METRICS_ROGUE] = "rogue",
-        [METRICS_DESCRIPTORS] = "descriptors", [METRICS_START] = "start",
+        [METRICS_SIGNAL] = "signal",       [METRICS_EXIT] = "exit",     [METRICS_DEADLINE] = "deadline",
+        [METRICS_CANCELLED] = "cancelled", [METRICS_KILLED] = "killed", [METRICS_STALLED] = "stalled",
+        [METRICS_OOM] = "out_of_memory",   [METRICS_ROGUE] = "rogue",   [METRICS_DESCRIPTORS] = "descriptors",
+        [METRICS_START] = "start",
     };
     exposition_begin(out, name, "counter", "Workers that ended unexpectedly, by cause.");
     for (unsigned i = 0; i < METRICS_DEATHS; i++)
@@ -135,6 +135,15 @@ static void put_deaths(FILE *out, const struct master *master)
     put_one(out, "cohab_forkserver_deaths_total", "counter",
             "Forkservers that ended unexpectedly after they had loaded the engine.",
             master->forkserver_deaths);
+}
+
+static void put_cancelled(FILE *out, const struct metrics *metrics)
+{
+    static const char name[] = "cohab_calls_cancelled_total";
+    exposition_begin(out, name, "counter",
+                     "Running calls that were told to stop: their client had gone away, or cohab kill.");
+    exposition_count(out, name, LABELS({"cause", "client_gone"}), metrics->gone);
+    exposition_count(out, name, LABELS({"cause", "killed"}), metrics->ordered);
 }
 
 static void put_crashes(FILE *out, const struct crashes *crashes, const struct metrics *metrics)
@@ -183,6 +192,7 @@ static void put_all(FILE *out, const struct master *master)
 {
     put_server(out, master);
     put_methods(out, master->metrics);
+    put_cancelled(out, master->metrics);
     put_connections(out, master);
     put_workers(out, master);
     put_deaths(out, master);

@@ -54,6 +54,10 @@ const struct option_rule option_rules[] = {
      "after its deadline a call has this long to notice, its worker the same again to end itself; then it is "
      "killed",
      false},
+    {"cancel-kill", OPTION_SECONDS, FIELD(cancel_kill), "0", 0, 0, "S", NULL,
+     "a call whose client has gone away has this long to notice, then its worker is killed as at a deadline; "
+     "0: never",
+     false},
     {"stall-timeout", OPTION_SECONDS, FIELD(stall_timeout), "1", SECOND / 4, 0, "S", NULL,
      "longest time that a worker may sit on a connection without going on", false},
     {"load-timeout", OPTION_SECONDS, FIELD(load_timeout), "120", 1, 0, "S", NULL,

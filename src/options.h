@@ -21,6 +21,7 @@ struct options {
     uint64_t max_requests;     /* of a worker; 0: no limit */
     uint64_t max_private;      /* of a worker, bytes; 0: no limit */
     uint64_t max_age;          /* of a worker, ns; 0: no limit */
+    uint64_t cancel_kill;      /* ns; 0: never */
     const char *crash_dir;     /* NULL: the default one (crash_dir.h) */
     unsigned crash_keep;       /* reports of each kind; 0: none are written */
     uint64_t crash_keep_size;  /* bytes */

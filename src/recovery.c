@@ -25,8 +25,13 @@ static struct recovery_plan decide_received(const struct recovery_facts *facts)
 
 static struct recovery_plan decide_running(const struct recovery_facts *facts)
 {
+    static const enum recovery_answer ended[] = {
+        [DEADLINE_PASSED] = RECOVERY_DEADLINE,
+        [DEADLINE_CLIENT_GONE] = RECOVERY_CANCELLED,
+        [DEADLINE_KILL_ORDERED] = RECOVERY_KILLED,
+    };
     enum recovery_answer why = facts->ended_request == facts->row.request && facts->ended_request != 0
-                                   ? RECOVERY_DEADLINE
+                                   ? ended[facts->why]
                                : facts->stopping ? RECOVERY_STOPPING
                                                  : RECOVERY_ENGINE_CRASHED;
     return answer(facts, why, facts->row.msgid);

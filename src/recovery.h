@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "deadline.h"
 #include "row.h"
 
 /* Everything that the decision rests on, read after the worker was reaped. */
@@ -17,7 +18,8 @@ struct recovery_facts {
         frame_size; /* header and body of the frame in the buffer; 0 where its header says no valid length */
     bool has_msgid; /* the msgid could be read from the buffer */
     uint32_t msgid; /* ... and is this */
-    uint64_t ended_request; /* number of the request that the master ended for its deadline; 0: none */
+    uint64_t ended_request; /* number of the request that the master ended; 0: none */
+    enum deadline_why why;  /* ... and why */
     bool stopping;          /* the master killed the worker because the server stops */
 };
 
@@ -35,6 +37,8 @@ enum recovery_answer {
     RECOVERY_WORKER_LOST,    /* UNAVAILABLE, WORKER_LOST: the engine was not called */
     RECOVERY_ENGINE_CRASHED, /* INTERNAL, ENGINE_CRASHED */
     RECOVERY_DEADLINE,       /* DEADLINE_EXCEEDED, DEADLINE: the master ended it */
+    RECOVERY_CANCELLED,      /* CANCELLED, CANCELLED: the master ended it, as its client has gone away */
+    RECOVERY_KILLED,         /* CANCELLED, KILLED: the master ended it, as an operator said */
     RECOVERY_STOPPING,       /* UNAVAILABLE, STOPPING: it ran when the server stopped */
 };
 

@@ -33,11 +33,19 @@ enum reporter_job_kind {
 enum end_cause {
     END_OWN,         /* nothing: it died of itself, or at somebody else's hands */
     END_DEADLINE,    /* ended for the deadline of its call */
+    END_CANCELLED,   /* ended as the client of its call had gone away (--cancel-kill) */
+    END_KILLED,      /* ended as an operator wanted its call ended (cohab kill) */
     END_STALLED,     /* it held a connection and did not go on: killed */
     END_ROGUE,       /* its engine wrote to cohab's control socket: killed */
     END_DESCRIPTORS, /* it found that a descriptor of cohab's was gone */
     END_OOM,         /* killed for lack of memory, as far as the control group tells */
 };
+
+/* Whether the master has ended a request, in the way of deadline.h. */
+static inline bool end_is_of_request(uint32_t end)
+{
+    return end == END_DEADLINE || end == END_CANCELLED || end == END_KILLED;
+}
 
 enum report_phase { PHASE_LOAD, PHASE_START, PHASE_CALL, PHASE_IDLE, PHASE_STOP };
 

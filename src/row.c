@@ -93,6 +93,8 @@ void row_read(const struct row *row, uint64_t key, struct row_view *view)
                              : ROW_RECEIVED;
     copy_method(row, view);
     atomic_thread_fence(memory_order_acquire);
-    if (view->state == ROW_RUNNING && atomic_load_explicit(&row->request, memory_order_relaxed) != request)
+    if (view->state == ROW_RUNNING &&
+        (atomic_load_explicit(&row->state, memory_order_relaxed) != ROW_RUNNING ||
+         atomic_load_explicit(&row->request, memory_order_relaxed) != request))
         view->state = ROW_WAITING;
 }

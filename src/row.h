@@ -118,8 +118,8 @@ static inline uint64_t row_seal(uint64_t claim, uint64_t key)
 }
 
 /* Copies a row that was given that key. Of a living worker the copy is consistent where it says RUNNING:
- * request, msgid and deadline then belong together; it says WAITING where they changed under the reader. It
- * may be not valid for a moment, when the worker goes on while it is read. */
+ * claim, request, msgid and deadline then belong together; it says WAITING where they changed under the
+ * reader. It may be not valid for a moment, when the worker goes on while it is read. */
 void row_read(const struct row *row, uint64_t key, struct row_view *view);
 /* The master: what ROW_NO_WORKER has callers told from now on; cut where long. */
 void row_publish_refusal(struct row *row, const char *words);

@@ -16,6 +16,9 @@
 #include "log.h"
 #include "row.h"
 
+/* Taken at one go, so that a flood of them does not keep the master from its other work. */
+#define HANGUPS_AT_ONCE 64
+
 static int descriptor(uint32_t slot)
 {
     return FD_BASE + (int)slot;
@@ -23,10 +26,11 @@ static int descriptor(uint32_t slot)
 
 int slots_init(struct slots *slots, uint32_t count)
 {
-    *slots = (struct slots){.count = count, .set = epoll_create1(EPOLL_CLOEXEC)};
+    *slots = (struct slots){
+        .count = count, .set = epoll_create1(EPOLL_CLOEXEC), .hangups = epoll_create1(EPOLL_CLOEXEC)};
     slots->slots = calloc(count, sizeof(*slots->slots));
     slots->free = calloc(count, sizeof(*slots->free));
-    if (slots->set < 0 || !slots->slots || !slots->free)
+    if (slots->set < 0 || slots->hangups < 0 || !slots->slots || !slots->free)
         return -1;
     for (uint32_t i = 0; i < count; i++) {
         slots->slots[i].generation = 1;
@@ -39,6 +43,12 @@ static int register_slot(const struct slots *slots, uint32_t slot, int operation
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = slots_claim(slots, slot)};
     return epoll_ctl(slots->set, operation, descriptor(slot), &event);
+}
+
+static int watch_hangup(const struct slots *slots, uint32_t slot)
+{
+    struct epoll_event event = {.events = EPOLLET, .data.u64 = slots_claim(slots, slot)};
+    return epoll_ctl(slots->hangups, EPOLL_CTL_ADD, descriptor(slot), &event);
 }
 
 /* The descriptor's number must be free: nothing else of the master lies at FD_BASE or above. */
@@ -93,7 +103,8 @@ int slots_add(struct slots *slots, int connection, uint64_t io_timeout)
     if (prepare(&slots->slots[slot], connection, io_timeout) < 0 || move_to(slot, connection) < 0)
         return discard(connection);
     close(connection);
-    if (register_slot(slots, slot, EPOLL_CTL_ADD) < 0)
+    /* No other process has it yet: a close takes it out of the sets. */
+    if (watch_hangup(slots, slot) < 0 || register_slot(slots, slot, EPOLL_CTL_ADD) < 0)
         return discard(descriptor(slot));
     slots->slots[slot].open = true;
     slots->open++;
@@ -126,9 +137,12 @@ void slots_close(struct slots *slots, uint32_t number)
 {
     struct slot *slot = &slots->slots[number];
     (void)epoll_ctl(slots->set, EPOLL_CTL_DEL, descriptor(number), NULL); /* ENOENT: a worker has done it */
-    (void)shutdown(descriptor(number), SHUT_RDWR);                        /* ENOTCONN: the peer is gone */
+    (void)epoll_ctl(slots->hangups, EPOLL_CTL_DEL, descriptor(number), NULL); /* is there: cannot fail */
+    (void)shutdown(descriptor(number), SHUT_RDWR);                            /* ENOTCONN: the peer is gone */
     close(descriptor(number));
     end_doubt(slots, slot);
+    slots->gone -= slot->gone;
+    slot->gone = false;
     slot->open = false;
     slot->suspect = false;
     slot->generation = slot->generation >= UINT32_MAX - 1 ? 1 : slot->generation + 1;
@@ -146,6 +160,10 @@ static void close_unusable(struct slots *slots, uint32_t slot)
 
 void slots_rearm(struct slots *slots, uint32_t slot)
 {
+    if (slots->slots[slot].gone) {
+        slots_close(slots, slot);
+        return;
+    }
     if (register_slot(slots, slot, EPOLL_CTL_MOD) == 0)
         return;
     if (errno != ENOENT || register_slot(slots, slot, EPOLL_CTL_ADD) < 0)
@@ -164,8 +182,29 @@ void slots_doubt(struct slots *slots, uint32_t number)
 void slots_settle(struct slots *slots, uint32_t number)
 {
     end_doubt(slots, &slots->slots[number]);
+    if (slots->slots[number].gone) {
+        slots_close(slots, number);
+        return;
+    }
     if (register_slot(slots, number, EPOLL_CTL_ADD) < 0 && errno != EEXIST)
         close_unusable(slots, number);
+}
+
+unsigned slots_take_hangups(struct slots *slots)
+{
+    struct epoll_event events[HANGUPS_AT_ONCE];
+    int count = epoll_wait(slots->hangups, events, HANGUPS_AT_ONCE, 0);
+    unsigned taken = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t number;
+        if (!slots_find(slots, events[i].data.u64, &number) || slots->slots[number].gone)
+            continue;
+        (void)epoll_ctl(slots->set, EPOLL_CTL_DEL, descriptor(number), NULL); /* ENOENT: already out */
+        slots->slots[number].gone = true;
+        slots->gone++;
+        taken++;
+    }
+    return taken;
 }
 
 /* A line of fdinfo: "tfd: 1040 events: 40000019 data: 100000000 ...". Returns whether it is of a disarmed
@@ -216,6 +255,12 @@ int slots_unread(uint32_t slot)
 {
     int bytes = 0;
     return ioctl(descriptor(slot), FIONREAD, &bytes) < 0 ? 0 : bytes;
+}
+
+size_t slots_peek(uint32_t slot, void *bytes, size_t size)
+{
+    ssize_t count = recv(descriptor(slot), bytes, size, MSG_PEEK | MSG_DONTWAIT);
+    return count < 0 ? 0 : (size_t)count;
 }
 
 bool slots_poll(const struct slots *slots)

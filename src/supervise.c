@@ -72,7 +72,7 @@ static void hand_out(struct seat *seat, uint64_t claim)
 {
     struct ipc_message answer = {.type = IPC_GONE, .claim = claim};
     uint32_t slot;
-    if (slots_find(&seat->master->slots, claim, &slot)) {
+    if (slots_find(&seat->master->slots, claim, &slot) && !seat->master->slots.slots[slot].gone) {
         answer.type = IPC_GRANT;
         answer.descriptor_count = 1;
         answer.descriptors[0] = FD_BASE + (int)slot;
@@ -243,17 +243,41 @@ static uint64_t call_age(const struct row_view *row)
     return row->started < now ? now - row->started : 0;
 }
 
-static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
+static void log_end(const struct seat *seat, const struct row_view *row, enum log_level level,
+                    const char *event, const char *what)
 {
     char label[LABEL_SIZE];
+    log_event(level, event, SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
+              "%s: %s() %s", seat_label(seat, label), row->method, what);
+}
+
+static void set_flag(struct seat *seat, const struct row_view *row)
+{
+    struct metrics *metrics = seat->master->metrics;
+    atomic_store_explicit(&seat->row->cancel, seat->deadline.request, memory_order_relaxed);
+    switch (seat->deadline.why) {
+    case DEADLINE_PASSED:
+        log_end(seat, row, LOG_INFO, "deadline_passed", "is past its deadline");
+        break;
+    case DEADLINE_CLIENT_GONE:
+        metrics->gone++;
+        log_end(seat, row, LOG_INFO, "client_gone", "runs on, but its client has gone: told to stop");
+        break;
+    case DEADLINE_KILL_ORDERED:
+        metrics->ordered++;
+        log_end(seat, row, LOG_INFO, "kill_ordered", "is to end, an operator says");
+        break;
+    }
+}
+
+static void carry_out(struct seat *seat, enum deadline_step step, const struct row_view *row)
+{
+    bool deadline = seat->deadline.why == DEADLINE_PASSED;
     switch (step) {
     case DEADLINE_DO_NOTHING:
         break;
     case DEADLINE_DO_FLAG:
-        atomic_store_explicit(&seat->row->cancel, seat->deadline.request, memory_order_relaxed);
-        log_event(LOG_INFO, "deadline_passed",
-                  SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
-                  "%s: %s() is past its deadline", seat_label(seat, label), row->method);
+        set_flag(seat, row);
         break;
     case DEADLINE_DO_SIGNAL:
         (void)syscall(SYS_tgkill, seat->child.pid, seat->child.pid,
@@ -263,9 +287,8 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
         supervise_send_signal(seat, SIGSTOP);
         break;
     case DEADLINE_DO_KILL:
-        log_event(LOG_WARN, "deadline_ignored",
-                  SEAT_FIELDS(seat, .method = row->method, .duration = call_age(row)),
-                  "%s: %s() ignores its deadline: killed", seat_label(seat, label), row->method);
+        log_end(seat, row, LOG_WARN, deadline ? "deadline_ignored" : "cancel_ignored",
+                deadline ? "ignores its deadline: killed" : "ignores that it was cancelled: killed");
         supervise_send_signal(seat, SIGKILL);
         break;
     case DEADLINE_DO_CONTINUE:
@@ -277,10 +300,15 @@ static void carry_out(struct seat *seat, enum deadline_step step, const struct r
 static void check_deadline(struct seat *seat, const struct row_view *row, uint64_t now)
 {
     const struct options *options = seat->master->options;
-    carry_out(
-        seat,
-        deadline_next(&seat->deadline, row, is_stopped(seat), now, options->kill_grace, options->max_timeout),
-        row);
+    const struct slots *slots = &seat->master->slots;
+    uint32_t slot;
+    const struct deadline_limits limits = {
+        .grace = options->kill_grace, .longest = options->max_timeout, .cancel_kill = options->cancel_kill};
+    const struct deadline_facts facts = {.now = now,
+                                         .stopped = is_stopped(seat),
+                                         .gone =
+                                             slots_find(slots, row->claim, &slot) && slots->slots[slot].gone};
+    carry_out(seat, deadline_next(&seat->deadline, row, &facts, &limits), row);
 }
 
 static void check_stall(struct seat *seat, const struct row_view *row, uint64_t now)
@@ -305,8 +333,7 @@ static void check_stall(struct seat *seat, const struct row_view *row, uint64_t 
     }
 }
 
-/* Returns whether the worker is busy. */
-static bool check_worker(struct seat *seat)
+bool supervise_check(struct seat *seat)
 {
     struct row_view row;
     uint64_t now = clock_now();
@@ -326,7 +353,7 @@ bool supervise_look(struct master *master)
     output_tick();
     for (unsigned i = 0; i <= master->seat_count; i++) {
         output_resume(&master->seats[i].output);
-        busy += check_worker(&master->seats[i]);
+        busy += supervise_check(&master->seats[i]);
     }
     output_resume(&master->crashes->output);
     bool logs = request_log_look(master);
@@ -378,7 +405,7 @@ static void on_stop_or_continue(struct seat *seat, bool stopped)
 {
     seat->child.stopped = stopped;
     if (stopped)
-        (void)check_worker(seat);
+        (void)supervise_check(seat);
 }
 
 static void on_death(struct master *master, pid_t pid, int status, uint64_t peak)

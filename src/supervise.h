@@ -14,6 +14,8 @@ void supervise_send_signal(const struct seat *seat, int signal);
 /* One look at all rows for deadlines, at the shared set, and at the pool. Returns whether any worker is busy.
  */
 bool supervise_look(struct master *master);
+/* The same look at one worker. */
+bool supervise_check(struct seat *seat);
 /* Whether any worker runs a call, or writes its answer. */
 bool supervise_any_running(const struct master *master);
 /* Workers that exist, as far as is known: also those whose birth is under way. */

@@ -131,6 +131,7 @@ def test_defaults_are_left_to_the_server(make_pool: MakePool) -> None:
             ["--log-file", "/x/log", "--log-format", "json"],
         ),
         ({"log_requests": True, "slow": 0.5}, ["--log-requests", "--slow", "0.5"]),
+        ({"cancel_kill": 1.5}, ["--cancel-kill", "1.5"]),
         ({"core": True, "quarantine_timeouts": True}, ["--core", "--quarantine-timeouts"]),
         ({"core": False, "quarantine_timeouts": False}, []),
     ],

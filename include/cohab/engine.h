@@ -132,9 +132,10 @@ void *cohab_state(const struct cohab_call *call);
  * NUL-terminated; everything lives until the method returns. Optional parameters that the caller left out are
  * absent. */
 const msgpack_object *cohab_params(const struct cohab_call *call);
-/* True once the call's time is over: its deadline has passed. A worker that goes on regardless is ended.
- * (That a caller has gone away is not noticed before its deadline, in this version.) Cheap enough for an
- * inner loop (one load and, at most, one clock read through the vDSO). */
+/* True once nobody wants the result any more: the deadline has passed, an operator has ended the call, or its
+ * caller has gone away. A worker that goes on regardless is ended; for its caller's sake alone only where
+ * cohabd runs with --cancel-kill. Cheap enough for an inner loop (one load and, at most, one clock read
+ * through the vDSO). */
 bool cohab_cancelled(const struct cohab_call *call);
 /* Seconds until the deadline; negative once it has passed. Every call has one. */
 double cohab_deadline_left(const struct cohab_call *call);

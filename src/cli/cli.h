@@ -43,6 +43,8 @@ int ping_run(struct cli *cli, int argc, char **argv);
 int quarantine_run(struct cli *cli, int argc, char **argv);
 int reload_run(struct cli *cli, int argc, char **argv);
 int scale_run(struct cli *cli, int argc, char **argv);
+int ps_run(struct cli *cli, int argc, char **argv);
+int kill_run(struct cli *cli, int argc, char **argv);
 int stack_run(struct cli *cli, int argc, char **argv);
 int status_run(struct cli *cli, int argc, char **argv);
 int stop_run(struct cli *cli, int argc, char **argv);

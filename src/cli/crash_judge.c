@@ -12,8 +12,8 @@ struct cause {
     const msgpack_object *status; /* of exit(); NULL: not known */
 };
 
-static const char *const kinds[] = {"signal",   "exit",    "deadline",    "memory_limit",
-                                    "oom_kill", "stalled", "descriptors", "slow"};
+static const char *const kinds[] = {"signal",       "exit",     "deadline", "cancelled",   "killed",
+                                    "memory_limit", "oom_kill", "stalled",  "descriptors", "slow"};
 
 static bool is_kind(const struct cause *cause, const char *kind)
 {
@@ -28,7 +28,8 @@ static struct cause cause_of_report(const msgpack_object *report)
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (object_is_text(object_find(map, "kind"), kinds[i]))
             cause.kind = kinds[i];
-    if (is_kind(&cause, "slow")) /* it would have ended like that, had its deadline been shorter */
+    /* It would have ended like that, had its deadline been shorter. */
+    if (is_kind(&cause, "slow") || is_kind(&cause, "cancelled") || is_kind(&cause, "killed"))
         cause.kind = "deadline";
     return cause;
 }

@@ -47,7 +47,8 @@ int crash_replay_in_gdb(const struct replay *replay)
     static const char *const end[] = {"-q",     "-ex", "catch syscall exit_group", "-ex", "run", "-ex", "bt",
                                       "--args", NULL};
 
-    if (has_cause(replay, "deadline") || has_cause(replay, "slow"))
+    if (has_cause(replay, "deadline") || has_cause(replay, "cancelled") || has_cause(replay, "killed") ||
+        has_cause(replay, "slow"))
         fputs("cohab: crash replay: the call ran for long; Ctrl-C stops it, and bt shows where\n", stderr);
     return run_under(replay, "gdb", has_cause(replay, "exit") ? end : crash, true);
 }

@@ -45,8 +45,10 @@ static const struct {
     const char *kind;
     const char *words;
 } kinds[] = {
-    {"deadline", "deadline"}, {"memory_limit", "memory limit"}, {"oom_kill", "out of memory"},
-    {"stalled", "stalled"},   {"descriptors", "descriptors"},   {"slow", "slow"},
+    {"deadline", "deadline"},       {"cancelled", "client gone"},
+    {"killed", "killed"},           {"memory_limit", "memory limit"},
+    {"oom_kill", "out of memory"},  {"stalled", "stalled"},
+    {"descriptors", "descriptors"}, {"slow", "slow"},
 };
 
 void crash_text_put_cause(FILE *out, const msgpack_object *cause)

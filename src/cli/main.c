@@ -73,6 +73,26 @@ static const struct cli_command commands[] = {
      .summary = "set the number of workers",
      .help = "Sets the number of workers: N, or from MIN to MAX, as the load needs. Until the next start.",
      .run = scale_run},
+    {.name = "ps",
+     .summary = "list the calls that run and the requests that wait",
+     .help =
+         "Lists the calls that run, with their workers, and the requests that wait for one. Of what waits "
+         "the\n"
+         "first bytes are read: where a request is large, some columns stay empty.",
+     .run = ps_run},
+    {.name = "kill",
+     .arguments = "WORKER | CALL | --peer PID",
+     .summary = "end running calls",
+     .help =
+         "Ends the call that WORKER runs, the CALL of that name in cohab ps, or with --peer all running "
+         "calls of\n"
+         "a client process. No other call is hit, also where these end just then. Their callers get "
+         "CANCELLED,\n"
+         "reason KILLED. An engine that looks at cohab_cancelled() ends by itself; else its worker is "
+         "killed\n"
+         "after --kill-grace, as at a deadline. What waits is not touched. Exit code 1: there was no such "
+         "call.",
+     .run = kill_run},
     {.name = "crash",
      .arguments = "COMMAND ...",
      .summary = "list, show, export and repeat crashes",

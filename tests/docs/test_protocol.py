@@ -341,12 +341,13 @@ def test_death_with_a_request_still_in_the_socket(directory: Path) -> None:
         assert receive(sock) == [1, 2, None, 2]
 
 
-def test_closing_does_not_cancel(directory: Path) -> None:
+def test_closing_cancels(directory: Path) -> None:
+    """What runs is told so, and what waits is not run at all."""
     with running_server(directory) as server:
-        with server.connect() as sock:
-            sock.sendall(frame(0, 1, "sleep", [0.5]))
+        with server.connect() as sock, server.connect() as other:
+            sock.sendall(frame(0, 1, "sleep", [30]))
             server.wait_running("sleep")
-        assert server.status()["workers"][0]["method"] == "sleep"
+            other.sendall(frame(0, 1, "spin", [30]))
         wait_until(lambda: server.status()["workers"][0]["state"] == "idle", "the call has ended")
         assert server.status()["totals"]["worker_deaths"] == 0
 

@@ -11,7 +11,8 @@ from typing import Any
 import cohab
 import pytest
 from conftest import StartServer
-from harness import Gate, Server
+from harness import Gate
+from others import Others
 from processes import wait_until
 from wire import Reply, deadline_in
 
@@ -196,39 +197,6 @@ def test_deadline_with_a_pipelined_request(start: StartServer) -> None:
 
 
 # ---- the end hits whom it is meant for
-
-
-class Others:
-    """Threads whose calls are far from their deadlines: they must never see an error."""
-
-    def __init__(self, server: Server, count: int) -> None:
-        self.errors: list[BaseException] = []
-        self.answered = 0
-        self._stop = threading.Event()
-        self._client = server.client(max_connections=count)
-        self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(count)]
-
-    def _run(self, number: int) -> None:
-        i = 0
-        while not self._stop.is_set():
-            i += 1
-            try:
-                assert self._client.call("echo", [number, i]) == [number, i]
-                assert self._client.call("sleep", 0.001) is None
-                self.answered += 1
-            except BaseException as error:
-                self.errors.append(error)
-                return
-
-    def __enter__(self) -> Others:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def from_to(low: float, high: float, count: int) -> Iterator[float]:

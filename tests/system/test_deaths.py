@@ -466,11 +466,14 @@ def test_crash_of_a_half_closed_client(start: StartServer) -> None:
 
 def test_crash_of_a_client_that_is_gone(start: StartServer) -> None:
     server = start("fault", workers=1)
-    for _ in range(5):
+    for deaths in range(1, 6):
         raw = server.raw()
-        raw.ask("crash")
+        raw.ask("sleep", 30.0)
+        wait_until(lambda: server.status()["workers"][0]["method"], what="the call")
         raw.close()
-    wait_until(lambda: server.status()["totals"]["worker_deaths"] == 5, what="five deaths")
+        server.wait_log("its client has gone", deaths)
+        os.kill(server.workers()[0], signal.SIGSEGV)
+        wait_until(lambda n=deaths: server.status()["totals"]["worker_deaths"] == n, what="its death")  # type: ignore[misc]
     wait_until(lambda: server.status()["connections"]["open"] == 0, what="their connections closed")
     server.wait_full_strength()
     assert server.client().call("echo", 1) == 1

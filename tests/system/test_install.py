@@ -92,7 +92,7 @@ EXPECTED = {
     "lib/sysusers.d/cohab.conf",
     "share/man/man1/cohab.1",
     "share/man/man8/cohabd.8",
-    "share/doc/cohab/spell.env",
+    "share/doc/cohab/spell.conf",
     "share/doc/cohab/docs/operations.md",
 }
 
@@ -136,32 +136,28 @@ def test_an_engine_of_one_s_own(prefix: Path, directory: Path, make_server: Make
     wait_until(server.is_full_strength, what="every worker ready")
 
 
-def start_words(unit: str, key: str, place: Path, **variables: str) -> list[str]:
-    """The command of a unit, as systemd expands it, with its socket in another place."""
+def start_words(unit: str, key: str, place: Path) -> list[str]:
+    """The command of a unit, with its socket and its configuration in another place."""
     [line] = re.findall(rf"^{key}=(.*)$", unit, re.MULTILINE)
-    words: list[str] = []
-    for word in line.replace("/run/cohab/%i.sock", str(place / "s")).split():
-        whole = re.fullmatch(r"\$\{(\w+)\}", word)
-        split = re.fullmatch(r"\$(\w+)", word)
-        if whole:
-            words.append(variables[whole[1]])
-        elif split:
-            words += variables.get(split[1], "").split()
-        else:
-            words.append(word)
-    return words
+    here = line.replace("/run/cohab/%i.sock", str(place / "s")).replace("/etc/cohab/%i.conf", str(place / "conf"))
+    return here.split()
 
 
 def test_the_unit_s_commands(prefix: Path, make_server: MakeServer) -> None:
     """Its server starts, and its reload works."""
     server = make_server()
     unit = (prefix / "lib/systemd/system/cohab@.service").read_text()
-    command = start_words(unit, "ExecStart", server.directory, ENGINE="echo", OPTIONS="--workers 1")
-    serve(server, command)
+    (server.directory / "conf").write_text("engine = echo\nworkers = 1\nsocket = /nowhere\n")
+    serve(server, start_words(unit, "ExecStart", server.directory))
     run(*start_words(unit, "ExecReload", server.directory))
     assert server.status()["engine"]["generation"] == 2
     assert server.raw().call("echo", 1).result == 1
     wait_until(server.is_full_strength, what="every worker ready")
+
+
+def test_the_example_is_a_configuration(prefix: Path) -> None:
+    example = prefix / "share/doc/cohab/spell.conf"
+    assert run(prefix / "bin/cohabd", "--config", example, "--check").startswith("engine spell ")
 
 
 # ---- units

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import StartServer
-from harness import Server
+from harness import Gate, Server
 from processes import children_of, is_alive, signal_quietly, state_of, title_of, wait_until
 from wire import ConnectionEnded, deadline_in
 
@@ -84,4 +84,25 @@ def test_a_pause_of_everything_kills_nobody(start: StartServer) -> None:
             os.kill(pid, signal.SIGCONT)
         for i, raw in enumerate(raws):
             assert raw.receive().result == [turn, i]
+    assert server.status()["totals"]["worker_deaths"] == 0
+
+
+def test_a_worker_stopped_in_a_call_holds_up_nobody_else(start: StartServer, gate: Gate) -> None:
+    """Its own call has time until its deadline; all others are served meanwhile."""
+    server = start("fault", "--stall-timeout", "0.25", workers=2)
+    held = server.raw()
+    held.ask("block", gate.path, "held")
+    pid = gate.pid_of("held")
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) == "T", what="a stopped worker")
+    raws = [server.raw() for _ in range(8)]
+    for turn in range(10):
+        for i, raw in enumerate(raws):
+            raw.ask("sleep", 0.01) if i == 0 else raw.ask("echo", [turn, i])
+        for i, raw in enumerate(raws):
+            assert raw.receive().result == (None if i == 0 else [turn, i])
+    assert state_of(pid) == "T"
+    os.kill(pid, signal.SIGCONT)
+    gate.release("held")
+    assert held.receive().result == "held"
     assert server.status()["totals"]["worker_deaths"] == 0

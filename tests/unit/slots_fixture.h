@@ -46,6 +46,7 @@ static inline int tear_down(void **state)
             close(fixture->client[i]);
     }
     close(fixture->slots.set);
+    close(fixture->slots.hangups);
     free(fixture->slots.slots);
     free(fixture->slots.free);
     free(fixture);

@@ -24,10 +24,27 @@ static struct row_view running(uint64_t request, uint64_t deadline)
                              .deadline = deadline};
 }
 
+static enum deadline_step next_step(struct deadline *deadline, const struct row_view *row, bool stopped,
+                                    uint64_t now, uint64_t grace, uint64_t longest)
+{
+    const struct deadline_facts facts = {.now = now, .stopped = stopped};
+    const struct deadline_limits limits = {.grace = grace, .longest = longest};
+    return deadline_next(deadline, row, &facts, &limits);
+}
+
 static void expect(struct deadline *deadline, const struct row_view *row, bool stopped, uint64_t now,
                    enum deadline_step step)
 {
-    assert_int_equal(deadline_next(deadline, row, stopped, now, GRACE, LONGEST), step);
+    assert_int_equal(next_step(deadline, row, stopped, now, GRACE, LONGEST), step);
+}
+
+/* The same of a worker whose client has gone. */
+static void expect_gone(struct deadline *deadline, const struct row_view *row, bool stopped, uint64_t now,
+                        uint64_t cancel_kill, enum deadline_step step)
+{
+    const struct deadline_facts facts = {.now = now, .stopped = stopped, .gone = true};
+    const struct deadline_limits limits = {.grace = GRACE, .longest = LONGEST, .cancel_kill = cancel_kill};
+    assert_int_equal(deadline_next(deadline, row, &facts, &limits), step);
 }
 
 #define STOPPED_AT (1000 + 2 * GRACE) /* when climb() has it sent SIGSTOP */
@@ -89,11 +106,11 @@ static void test_without_grace_every_look_is_a_step(void **state)
     (void)state;
     struct deadline deadline = {0};
     struct row_view row = running(1, 0);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_FLAG);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_SIGNAL);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_STOP);
-    assert_int_equal(deadline_next(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_NOTHING);
-    assert_int_equal(deadline_next(&deadline, &row, true, 0, 0, LONGEST), DEADLINE_DO_KILL);
+    assert_int_equal(next_step(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_FLAG);
+    assert_int_equal(next_step(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_SIGNAL);
+    assert_int_equal(next_step(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_STOP);
+    assert_int_equal(next_step(&deadline, &row, false, 0, 0, LONGEST), DEADLINE_DO_NOTHING);
+    assert_int_equal(next_step(&deadline, &row, true, 0, 0, LONGEST), DEADLINE_DO_KILL);
 }
 
 static void test_only_running_requests_are_ended(void **state)
@@ -260,6 +277,146 @@ static void test_an_idle_worker_stopped_by_others_is_left_alone(void **state)
         expect(&deadline, &row, true, now, DEADLINE_DO_NOTHING);
 }
 
+/* --- the client has gone --- */
+
+#define CANCEL_KILL UINT64_C(700)
+
+static void test_a_client_that_is_gone_has_its_request_flagged_at_once(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX);
+    expect(&deadline, &row, false, 10, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 11, 0, DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.request, 5);
+    assert_int_equal(deadline.why, DEADLINE_CLIENT_GONE);
+}
+
+static void test_by_default_the_engine_may_ignore_that(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX);
+    expect_gone(&deadline, &row, false, 11, 0, DEADLINE_DO_FLAG);
+    for (uint64_t now = 11; now < 1000000; now += 1000)
+        expect_gone(&deadline, &row, false, now, 0, DEADLINE_DO_NOTHING);
+    row.state = ROW_WRITING;
+    expect_gone(&deadline, &row, false, 1000000, 0, DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline.stage, DEADLINE_NONE);
+}
+
+static void test_cancel_kill_ends_it_in_the_way_of_a_deadline(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX);
+    expect_gone(&deadline, &row, false, 10, CANCEL_KILL, DEADLINE_DO_FLAG);
+    expect_gone(&deadline, &row, false, 10 + GRACE, CANCEL_KILL, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 9 + CANCEL_KILL, CANCEL_KILL, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 10 + CANCEL_KILL, CANCEL_KILL, DEADLINE_DO_SIGNAL);
+    expect_gone(&deadline, &row, false, 9 + CANCEL_KILL + GRACE, CANCEL_KILL, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 10 + CANCEL_KILL + GRACE, CANCEL_KILL, DEADLINE_DO_STOP);
+    expect_gone(&deadline, &row, true, 11 + CANCEL_KILL + GRACE, CANCEL_KILL, DEADLINE_DO_KILL);
+    assert_int_equal(deadline.why, DEADLINE_CLIENT_GONE);
+}
+
+/* The next request on that worker is of another client. */
+static void test_only_the_request_of_that_client_is_ended(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX), next = running(6, UINT64_MAX);
+    expect_gone(&deadline, &row, false, 10, CANCEL_KILL, DEADLINE_DO_FLAG);
+    expect(&deadline, &next, false, 10 + CANCEL_KILL, DEADLINE_DO_NOTHING);
+    expect(&deadline, &next, false, 10 + 9 * CANCEL_KILL, DEADLINE_DO_NOTHING);
+    deadline = (struct deadline){0};
+    expect_gone(&deadline, &row, false, 10, CANCEL_KILL, DEADLINE_DO_FLAG);
+    expect_gone(&deadline, &row, false, 10 + CANCEL_KILL, CANCEL_KILL, DEADLINE_DO_SIGNAL);
+    expect_gone(&deadline, &row, false, 10 + CANCEL_KILL + GRACE, CANCEL_KILL, DEADLINE_DO_STOP);
+    expect(&deadline, &next, true, 11 + CANCEL_KILL + GRACE, DEADLINE_DO_CONTINUE);
+    expect(&deadline, &next, false, 12 + CANCEL_KILL + GRACE, DEADLINE_DO_NOTHING);
+}
+
+static void test_the_deadline_of_a_request_without_client_still_holds(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect_gone(&deadline, &row, false, 10, 0, DEADLINE_DO_FLAG);
+    expect_gone(&deadline, &row, false, 999, 0, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 1000, 0, DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.why, DEADLINE_PASSED);
+    expect_gone(&deadline, &row, false, 1099, 0, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 1100, 0, DEADLINE_DO_SIGNAL);
+    expect_gone(&deadline, &row, false, 1200, 0, DEADLINE_DO_STOP);
+    expect_gone(&deadline, &row, true, 1201, 0, DEADLINE_DO_KILL);
+}
+
+/* Its way out has begun, and is no longer than any other's. */
+static void test_a_client_that_goes_later_changes_nothing(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, false, 1000, DEADLINE_DO_FLAG);
+    expect_gone(&deadline, &row, false, 1050, 0, DEADLINE_DO_NOTHING);
+    expect_gone(&deadline, &row, false, 1100, 0, DEADLINE_DO_SIGNAL);
+    assert_int_equal(deadline.why, DEADLINE_PASSED);
+}
+
+/* --- an operator --- */
+
+static void test_an_order_ends_the_request_that_it_names(void **state)
+{
+    (void)state;
+    struct deadline deadline = {.ordered = 5};
+    struct row_view row = running(5, UINT64_MAX);
+    expect(&deadline, &row, false, 10, DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.why, DEADLINE_KILL_ORDERED);
+    expect(&deadline, &row, false, 10 + GRACE, DEADLINE_DO_SIGNAL);
+    expect(&deadline, &row, false, 10 + 2 * GRACE, DEADLINE_DO_STOP);
+    expect(&deadline, &row, true, 11 + 2 * GRACE, DEADLINE_DO_KILL);
+}
+
+static void test_an_order_is_for_no_other_request(void **state)
+{
+    (void)state;
+    struct deadline deadline = {.ordered = 5};
+    for (uint64_t request = 0; request < 10; request++) {
+        struct row_view row = running(request, UINT64_MAX);
+        if (request == 5)
+            row.state = ROW_WRITING; /* it has just ended */
+        expect(&deadline, &row, false, 10 * GRACE * request, DEADLINE_DO_NOTHING);
+    }
+    struct row_view nothing = running(0, UINT64_MAX);
+    deadline = (struct deadline){.ordered = 0};
+    expect(&deadline, &nothing, false, 10000, DEADLINE_DO_NOTHING);
+}
+
+static void test_an_order_hastens_what_only_its_client_has_left(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, UINT64_MAX);
+    expect_gone(&deadline, &row, false, 10, 0, DEADLINE_DO_FLAG);
+    deadline.ordered = 5;
+    expect_gone(&deadline, &row, false, 20, 0, DEADLINE_DO_FLAG);
+    assert_int_equal(deadline.why, DEADLINE_KILL_ORDERED);
+    expect_gone(&deadline, &row, false, 20 + GRACE, 0, DEADLINE_DO_SIGNAL);
+}
+
+/* The caller is told what ended it first. */
+static void test_an_order_after_the_deadline_changes_nothing(void **state)
+{
+    (void)state;
+    struct deadline deadline = {0};
+    struct row_view row = running(5, 1000);
+    expect(&deadline, &row, false, 1000, DEADLINE_DO_FLAG);
+    deadline.ordered = 5;
+    expect(&deadline, &row, false, 1001, DEADLINE_DO_NOTHING);
+    assert_int_equal(deadline.why, DEADLINE_PASSED);
+}
+
 /* --- random walks --- */
 
 /* A worker, as it is. */
@@ -267,12 +424,16 @@ struct world {
     struct row_view row;
     bool stopped;
     bool killed;
+    bool gone;            /* the client of the present request */
+    bool ordered;         /* an operator wants that one ended */
+    uint64_t cancel_kill; /* as the server is set up */
     uint64_t now;
 };
 
 /* What has been done to it, from which follows what is to be done next: no stages, only a history. */
 struct history {
     uint64_t flagged, flagged_at; /* the last request that was flagged, and when */
+    bool lenient;                 /* ... only because of its client */
     uint64_t signalled, signalled_at;
     uint64_t stop_for, stop_at; /* the request for which a stop is out; 0: none */
 };
@@ -287,12 +448,19 @@ static enum deadline_step demanded(const struct world *world, const struct histo
         return DEADLINE_DO_NOTHING;
     if (history->stop_for)
         return runs && request == history->stop_for ? DEADLINE_DO_KILL : DEADLINE_DO_CONTINUE;
-    if (!runs || world->now < world->row.deadline)
+    bool must_end = world->now >= world->row.deadline || world->ordered;
+    if (!runs || !(must_end || world->gone))
         return DEADLINE_DO_NOTHING;
     if (history->flagged != request)
         return DEADLINE_DO_FLAG;
+    if (history->signalled != request && history->lenient && must_end)
+        return DEADLINE_DO_FLAG;
+    if (history->signalled != request && history->lenient && world->cancel_kill == 0)
+        return DEADLINE_DO_NOTHING;
     if (history->signalled != request)
-        return world->now >= history->flagged_at + GRACE ? DEADLINE_DO_SIGNAL : DEADLINE_DO_NOTHING;
+        return world->now >= history->flagged_at + (history->lenient ? world->cancel_kill : GRACE)
+                   ? DEADLINE_DO_SIGNAL
+                   : DEADLINE_DO_NOTHING;
     return world->now >= history->signalled_at + GRACE ? DEADLINE_DO_STOP : DEADLINE_DO_NOTHING;
 }
 
@@ -306,6 +474,7 @@ static void carry_out(struct world *world, struct history *history, enum deadlin
     case DEADLINE_DO_FLAG:
         history->flagged = request;
         history->flagged_at = world->now;
+        history->lenient = world->now < world->row.deadline && !world->ordered;
         break;
     case DEADLINE_DO_SIGNAL:
         history->signalled = request;
@@ -335,6 +504,7 @@ static void let_work(struct world *world, struct random *random)
         row->request++;
         uint64_t room = random_below(random, 3) ? random_below(random, 300) : 0;
         row->deadline = world->now + room;
+        world->gone = world->ordered = false;
     }
 }
 
@@ -352,6 +522,7 @@ static void let_happen(struct world *world, const struct history *history, struc
     bool takes_no_stop = history->stop_for % 2;
     let_pass(world, history, random);
     bool stuck = world->row.state == ROW_RUNNING && random_below(random, 16);
+    world->gone |= random_below(random, 16) == 0;
     for (unsigned i = random_below(random, 8); i > 0 && !stuck && !world->stopped; i--)
         let_work(world, random);
     if (history->stop_for && !takes_no_stop && random_below(random, 2))
@@ -367,11 +538,17 @@ static void walk(uint64_t seed, unsigned seen[2][DEADLINE_DO_CONTINUE + 1])
     struct random random = {seed};
     struct deadline deadline = {0};
     struct history history = {0};
-    struct world world = {.row = {.valid = true, .state = ROW_WAITING}};
+    struct world world = {.row = {.valid = true, .state = ROW_WAITING}, .cancel_kill = seed % 3 * 130};
+    const struct deadline_limits limits = {
+        .grace = GRACE, .longest = LONGEST, .cancel_kill = world.cancel_kill};
     for (unsigned look = 0; look < 2000; look++) {
         let_happen(&world, &history, &random);
-        enum deadline_step step =
-            deadline_next(&deadline, &world.row, world.stopped, world.now, GRACE, LONGEST);
+        if (world.row.state == ROW_RUNNING && random_below(&random, 16) == 0) {
+            world.ordered = true;
+            deadline.ordered = world.row.request;
+        }
+        const struct deadline_facts facts = {.now = world.now, .stopped = world.stopped, .gone = world.gone};
+        enum deadline_step step = deadline_next(&deadline, &world.row, &facts, &limits);
         assert_int_equal(step, demanded(&world, &history));
         if (step != DEADLINE_DO_NOTHING && step != DEADLINE_DO_CONTINUE)
             assert_int_equal(deadline.request, world.row.request);
@@ -398,12 +575,12 @@ static void test_no_request_runs_longer_than_the_longest(void **state)
     const uint64_t longest = 50;
     struct deadline deadline = {0};
     struct row_view row = running(5, UINT64_MAX);
-    assert_int_equal(deadline_next(&deadline, &row, false, 1000, GRACE, longest), DEADLINE_DO_NOTHING);
-    assert_int_equal(deadline_next(&deadline, &row, false, 1049, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(next_step(&deadline, &row, false, 1000, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(next_step(&deadline, &row, false, 1049, GRACE, longest), DEADLINE_DO_NOTHING);
     row.request = 6;
-    assert_int_equal(deadline_next(&deadline, &row, false, 1050, GRACE, longest), DEADLINE_DO_NOTHING);
-    assert_int_equal(deadline_next(&deadline, &row, false, 1099, GRACE, longest), DEADLINE_DO_NOTHING);
-    assert_int_equal(deadline_next(&deadline, &row, false, 1100, GRACE, longest), DEADLINE_DO_FLAG);
+    assert_int_equal(next_step(&deadline, &row, false, 1050, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(next_step(&deadline, &row, false, 1099, GRACE, longest), DEADLINE_DO_NOTHING);
+    assert_int_equal(next_step(&deadline, &row, false, 1100, GRACE, longest), DEADLINE_DO_FLAG);
     assert_int_equal(deadline.request, 6);
 }
 
@@ -423,6 +600,16 @@ int main(void)
         cmocka_unit_test(test_patience_counts_from_the_stop),
         cmocka_unit_test(test_a_stop_by_others_changes_nothing_before_the_stop),
         cmocka_unit_test(test_an_idle_worker_stopped_by_others_is_left_alone),
+        cmocka_unit_test(test_a_client_that_is_gone_has_its_request_flagged_at_once),
+        cmocka_unit_test(test_by_default_the_engine_may_ignore_that),
+        cmocka_unit_test(test_cancel_kill_ends_it_in_the_way_of_a_deadline),
+        cmocka_unit_test(test_only_the_request_of_that_client_is_ended),
+        cmocka_unit_test(test_the_deadline_of_a_request_without_client_still_holds),
+        cmocka_unit_test(test_a_client_that_goes_later_changes_nothing),
+        cmocka_unit_test(test_an_order_ends_the_request_that_it_names),
+        cmocka_unit_test(test_an_order_is_for_no_other_request),
+        cmocka_unit_test(test_an_order_hastens_what_only_its_client_has_left),
+        cmocka_unit_test(test_an_order_after_the_deadline_changes_nothing),
         cmocka_unit_test(test_random_walks),
         cmocka_unit_test(test_no_request_runs_longer_than_the_longest),
     };

@@ -24,7 +24,17 @@ enum {
     IS_INVALID = 1 << ROW_STATE_COUNT,
 };
 enum { INCOMPLETE = 1, COMPLETE = 2, PIPELINED = 4, BAD_LENGTH = 8, FRAME_COUNT = 4 };
-enum { ENDED_NONE = 1, ENDED_THIS = 2, ENDED_OTHER = 4, ENDED_COUNT = 3 };
+/* The request that the row shows was ended for its deadline, its client, by an operator; another one was. */
+enum {
+    ENDED_NONE = 1,
+    ENDED_DEADLINE = 2,
+    ENDED_GONE = 4,
+    ENDED_KILLED = 8,
+    ENDED_OTHER = 16,
+    ENDED_OTHER_KILLED = 32,
+    ENDED_COUNT = 6
+};
+#define ENDED_NOT (ENDED_NONE | ENDED_OTHER | ENDED_OTHER_KILLED)
 enum { NO = 1, YES = 2 };
 /* Of a response of known size: none of it is out, a part, all; of one of unknown size: none, a part; of one
  * of size 0, as of a row whose size was not yet written: none, which is not all. */
@@ -79,12 +89,16 @@ static const struct rule rules[] = {
 
     /* running: an answer, whatever the engine has made of the buffer; the connection stays only where that
        still holds this one frame */
-    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_THIS, ANY, ANY, 0}, REARM, RECOVERY_DEADLINE},
-    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_THIS, ANY, ANY, 0}, CLOSE, RECOVERY_DEADLINE},
-    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ~ENDED_THIS, NO, ANY, 0}, REARM, RECOVERY_ENGINE_CRASHED},
-    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ~ENDED_THIS, NO, ANY, 0}, CLOSE, RECOVERY_ENGINE_CRASHED},
-    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ~ENDED_THIS, YES, ANY, 0}, REARM, RECOVERY_STOPPING},
-    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ~ENDED_THIS, YES, ANY, 0}, CLOSE, RECOVERY_STOPPING},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_DEADLINE, ANY, ANY, 0}, REARM, RECOVERY_DEADLINE},
+    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_DEADLINE, ANY, ANY, 0}, CLOSE, RECOVERY_DEADLINE},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_GONE, ANY, ANY, 0}, REARM, RECOVERY_CANCELLED},
+    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_GONE, ANY, ANY, 0}, CLOSE, RECOVERY_CANCELLED},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_KILLED, ANY, ANY, 0}, REARM, RECOVERY_KILLED},
+    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_KILLED, ANY, ANY, 0}, CLOSE, RECOVERY_KILLED},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_NOT, NO, ANY, 0}, REARM, RECOVERY_ENGINE_CRASHED},
+    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_NOT, NO, ANY, 0}, CLOSE, RECOVERY_ENGINE_CRASHED},
+    {{HELD, IS_RUNNING, ANY, COMPLETE, ANY, ENDED_NOT, YES, ANY, 0}, REARM, RECOVERY_STOPPING},
+    {{HELD, IS_RUNNING, ANY, ~COMPLETE, ANY, ENDED_NOT, YES, ANY, 0}, CLOSE, RECOVERY_STOPPING},
 
     /* writing: half a response cannot be completed, a whole one needs no other; its frame may be gone from
        the buffer, but nothing may stand behind it */
@@ -150,9 +164,12 @@ static struct recovery_facts facts_of(const struct situation *now, uint64_t fram
         .buffer_touched = now->touched == YES,
         .has_msgid = now->msgid == YES,
         .msgid = BUFFER_MSGID,
-        .ended_request = now->ended == ENDED_NONE   ? 0
-                         : now->ended == ENDED_THIS ? REQUEST
-                                                    : REQUEST - 1,
+        .ended_request = now->ended == ENDED_NONE ? 0
+                         : now->ended & ENDED_NOT ? REQUEST - 1
+                                                  : REQUEST,
+        .why = now->ended == ENDED_GONE                           ? DEADLINE_CLIENT_GONE
+               : now->ended & (ENDED_KILLED | ENDED_OTHER_KILLED) ? DEADLINE_KILL_ORDERED
+                                                                  : DEADLINE_PASSED,
         .stopping = now->stopping == YES,
     };
     for (unsigned state = 0; state < ROW_STATE_COUNT; state++)
@@ -357,6 +374,7 @@ static struct recovery_facts random_facts(struct random *random)
     facts.frame_size = sizes[random_below(random, COUNT(sizes))];
     uint64_t ended[] = {0, facts.row.request, facts.row.request - 1, random_next(random)};
     facts.ended_request = ended[random_below(random, COUNT(ended))];
+    facts.why = (enum deadline_why)random_below(random, DEADLINE_KILL_ORDERED + 1);
     return facts;
 }
 
@@ -379,8 +397,14 @@ static void assert_answer_is_due(const struct recovery_facts *facts, const struc
         assert_true(is_in(row, ROW_RUNNING));
         assert_int_equal(plan->msgid, row->msgid);
     }
-    if (plan->answer == RECOVERY_DEADLINE)
+    bool ended = plan->answer == RECOVERY_DEADLINE || plan->answer == RECOVERY_CANCELLED ||
+                 plan->answer == RECOVERY_KILLED;
+    if (ended)
         assert_true(facts->ended_request == row->request && row->request != 0);
+    if (ended)
+        assert_int_equal(facts->why, plan->answer == RECOVERY_DEADLINE    ? DEADLINE_PASSED
+                                     : plan->answer == RECOVERY_CANCELLED ? DEADLINE_CLIENT_GONE
+                                                                          : DEADLINE_KILL_ORDERED);
     if (plan->answer == RECOVERY_STOPPING)
         assert_true(facts->stopping);
     bool alone = facts->frame_size > 0 && row->received == facts->frame_size;

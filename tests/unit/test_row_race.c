@@ -34,14 +34,33 @@ static uint64_t started_of(uint64_t request)
     return ~deadline_of(request);
 }
 
+static uint64_t claim_of(uint64_t request)
+{
+    return row_claim_of((uint32_t)request, 1);
+}
+
 /* What a worker does from one running request to the next, in its order. */
-enum { STEP_WRITING, STEP_REQUEST, STEP_MSGID, STEP_DEADLINE, STEP_STARTED, STEP_RUNNING, STEP_COUNT };
+enum {
+    STEP_WRITING,
+    STEP_CLAIM,
+    STEP_REQUEST,
+    STEP_MSGID,
+    STEP_DEADLINE,
+    STEP_STARTED,
+    STEP_RUNNING,
+    STEP_COUNT
+};
 
 static void take_step(struct row *row, int step, uint64_t request)
 {
     switch (step) {
     case STEP_WRITING:
         atomic_store_explicit(&row->state, ROW_WRITING, memory_order_release);
+        break;
+    case STEP_CLAIM:
+        atomic_store_explicit(&row->seal, claim_of(request), memory_order_relaxed);
+        __atomic_store_n((uint64_t *)(void *)((char *)row + offsetof(struct row, claim.event.data)),
+                         claim_of(request), __ATOMIC_RELEASE);
         break;
     case STEP_REQUEST:
         atomic_store_explicit(&row->request, request, memory_order_release);
@@ -72,8 +91,8 @@ static void take_steps(struct row *row, int first, int end, uint64_t request)
 static bool is_consistent(const struct row_view *view)
 {
     return view->state != ROW_RUNNING ||
-           (view->msgid == msgid_of(view->request) && view->deadline == deadline_of(view->request) &&
-            view->started == started_of(view->request));
+           (view->claim == claim_of(view->request) && view->msgid == msgid_of(view->request) &&
+            view->deadline == deadline_of(view->request) && view->started == started_of(view->request));
 }
 
 /* --- a change at each instruction: the reader is a process that is stepped through --- */
@@ -143,7 +162,7 @@ static unsigned count_instructions(struct shared *shared, pid_t reader)
 static void test_a_change_at_each_instruction(void **state)
 {
     (void)state;
-    static const int changes[] = {STEP_MSGID + 1, STEP_RUNNING, STEP_COUNT};
+    static const int changes[] = {STEP_CLAIM + 1, STEP_MSGID + 1, STEP_RUNNING, STEP_COUNT};
     struct shared *shared =
         mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(shared, MAP_FAILED);
