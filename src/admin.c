@@ -6,8 +6,10 @@
 
 #include <msgpack.h>
 
+#include "admin.h"
 #include "admin_pack.h"
 #include "births.h"
+#include "clock.h"
 #include "calls.h"
 #include "crashes.h"
 #include "envelope.h"
@@ -18,10 +20,13 @@
 #include "metrics.h"
 #include "pack.h"
 #include "stacks.h"
+#include "upgrade.h"
 
 /* The admin socket: requests are small and rare, answers are small; connections are few. */
 #define REQUEST_MAX     4096u
-#define CONNECTIONS_MAX 16
+#define CONNECTIONS_MAX HANDOVER_ADMIN_MAX
+
+_Static_assert(FRAME_HEADER_SIZE + REQUEST_MAX <= HANDOVER_REQUEST_MAX, "a request can be handed over");
 
 struct admin_connection {
     struct admin *admin;
@@ -168,7 +173,7 @@ static void go_on(struct admin_connection *connection, int result);
 /* All that had to wait as long as one question was under way. */
 static void wake_connections(struct admin *admin)
 {
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
         if (admin->connections[i].watcher.fd >= 0)
             go_on(&admin->connections[i], 0);
 }
@@ -257,6 +262,35 @@ static void handle_reload(struct admin_connection *connection, const struct enve
     if (begun < 0)
         answer_error(connection, request, sound ? "FAILED_PRECONDITION" : "INVALID_ARGUMENT",
                      sound ? "NO_RELOAD" : "BAD_ARGUMENT", problem);
+}
+
+static void answer_upgraded(struct admin_connection *connection, const struct upgrade_result *result)
+{
+    msgpack_sbuffer body;
+    msgpack_packer packer;
+    msgpack_sbuffer_init(&body);
+    msgpack_packer_init(&packer, &body, msgpack_sbuffer_write);
+    admin_pack_upgraded(result, &packer);
+    connection->waits = connection->deferred = false;
+    answer_result(connection, connection->msgid, &body);
+    msgpack_sbuffer_destroy(&body);
+    go_on(connection, 0);
+}
+
+static void on_upgrade_failed(void *context, const struct upgrade_result *result)
+{
+    answer_upgraded(context, result);
+}
+
+/* upgrade() */
+static void handle_upgrade(struct admin_connection *connection, const struct envelope_request *request)
+{
+    char problem[512];
+    connection->msgid = request->msgid;
+    connection->waits = upgrade_begin(connection->admin->master, on_upgrade_failed, connection, problem,
+                                      sizeof(problem)) == 0;
+    if (!connection->waits)
+        answer_error(connection, request, "FAILED_PRECONDITION", "NO_UPGRADE", problem);
 }
 
 /* scale([min, max]) */
@@ -377,6 +411,8 @@ static void handle_request(struct admin_connection *connection, const struct env
         handle_clear(connection, request);
     } else if (method_is(request, "reload")) {
         handle_reload(connection, request);
+    } else if (method_is(request, "upgrade")) {
+        handle_upgrade(connection, request);
     } else if (method_is(request, "scale")) {
         handle_scale(connection, request, &packer, &result);
     } else if (method_is(request, "stop") && stop_params(request, &now)) {
@@ -400,6 +436,7 @@ static void close_connection(struct admin_connection *connection)
 {
     stacks_forget(connection->admin->master, connection);
     reload_forget_listener(connection->admin->master, connection);
+    upgrade_forget_listener(connection);
     connection->waits = false;
     ev_io_stop(connection->admin->master->loop, &connection->watcher);
     close(connection->watcher.fd);
@@ -488,10 +525,10 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 /* A free place, or that of a connection that was opened and never used: those lock no operator out. */
 static struct admin_connection *find_place(struct admin *admin)
 {
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
         if (admin->connections[i].watcher.fd < 0)
             return &admin->connections[i];
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
         if (!admin->connections[i].asked) {
             close_connection(&admin->connections[i]);
             return &admin->connections[i];
@@ -533,19 +570,22 @@ static void on_resume(struct ev_loop *loop, ev_timer *timer, int events)
     ev_io_start(loop, &admin->listener);
 }
 
-int admin_init(struct master *master)
+static struct admin *make_admin(struct master *master)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
     if (!admin) {
         log_event(LOG_ERROR, "listen_failed", NULL, "cannot open the admin socket: out of memory");
-        return -1;
+        return NULL;
     }
     admin->master = master;
     admin->path = listen_path_with(master->options->socket, ".ctl");
-    int listener = listen_unix(admin->path, 0600);
-    if (listener < 0)
-        return -1;
-    for (int i = 0; i < CONNECTIONS_MAX; i++) {
+    return admin;
+}
+
+static void watch(struct admin *admin, int listener)
+{
+    struct master *master = admin->master;
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
         struct admin_connection *connection = &admin->connections[i];
         connection->admin = admin;
         ev_init(&connection->watcher, on_connection);
@@ -558,7 +598,74 @@ int admin_init(struct master *master)
     admin->listener.data = admin;
     ev_io_start(master->loop, &admin->listener);
     master->admin = admin;
+}
+
+int admin_init(struct master *master)
+{
+    struct admin *admin = make_admin(master);
+    int listener = admin ? listen_unix(admin->path, 0600) : -1;
+    if (listener < 0)
+        return -1;
+    watch(admin, listener);
     return 0;
+}
+
+/* --- upgrade --- */
+
+void admin_hand_over(const struct master *master, struct handover *handover)
+{
+    struct admin *admin = master->admin;
+    handover->admin_listener = admin->listener.fd;
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+        struct admin_connection *connection = &admin->connections[i];
+        bool waits = upgrade_is_for(connection);
+        if (connection->watcher.fd < 0 || connection->answers.size > 0 || connection->deferred ||
+            connection->waits != waits)
+            continue;
+        struct handover_admin *handed = &handover->admin[handover->admin_count++];
+        *handed = (struct handover_admin){.descriptor = connection->watcher.fd,
+                                          .asked = connection->asked,
+                                          .waits = waits,
+                                          .msgid = connection->msgid,
+                                          .received = connection->received};
+        memcpy(handed->request, connection->request, connection->received);
+    }
+}
+
+static void adopt_connection(struct admin_connection *connection, const struct handover_admin *handed)
+{
+    connection->asked = handed->asked;
+    connection->waits = handed->waits;
+    connection->msgid = handed->msgid;
+    connection->received = handed->received;
+    memcpy(connection->request, handed->request, handed->received);
+    msgpack_sbuffer_init(&connection->answers);
+    ev_io_set(&connection->watcher, handed->descriptor, EV_READ);
+    if (!connection->waits)
+        ev_io_start(connection->admin->master->loop, &connection->watcher);
+}
+
+int admin_adopt(struct master *master, const struct handover *handover)
+{
+    struct admin *admin = make_admin(master);
+    if (!admin)
+        return -1;
+    watch(admin, handover->admin_listener);
+    for (unsigned i = 0; i < handover->admin_count; i++)
+        if (handover->admin[i].received <= sizeof(admin->connections[i].request))
+            adopt_connection(&admin->connections[i], &handover->admin[i]);
+    return 0;
+}
+
+void admin_tell_upgraded(struct master *master, const struct handover *handover)
+{
+    const struct upgrade_result result = {.done = true,
+                                          .before = handover->program,
+                                          .after = COHAB_VERSION,
+                                          .duration = clock_now() - handover->began_at};
+    for (unsigned i = 0; i < handover->admin_count; i++)
+        if (master->admin->connections[i].waits)
+            answer_upgraded(&master->admin->connections[i], &result);
 }
 
 void admin_close(struct master *master)
@@ -566,7 +673,7 @@ void admin_close(struct master *master)
     struct admin *admin = master->admin;
     if (!admin)
         return;
-    for (int i = 0; i < CONNECTIONS_MAX; i++)
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
         if (admin->connections[i].watcher.fd >= 0)
             (void)write_answers(&admin->connections[i]); /* what does not go out now never will */
     ev_io_stop(master->loop, &admin->listener);

@@ -313,6 +313,19 @@ void admin_pack_reloaded(const struct reload_result *result, msgpack_packer *pac
     pack_output(packer, result->output ? result->output : "", result->output_size);
 }
 
+void admin_pack_upgraded(const struct upgrade_result *result, msgpack_packer *packer)
+{
+    msgpack_pack_map(packer, 8);
+    pack_number_entry(packer, "version", 1);
+    pack_bool_entry(packer, "done", result->done);
+    pack_optional_entry(packer, "problem", result->done ? "" : result->problem);
+    pack_number_entry(packer, "pid", (uint64_t)getpid());
+    pack_text_entry(packer, "version_before", result->before);
+    pack_text_entry(packer, "version_after", result->after);
+    pack_seconds_entry(packer, "duration", result->duration);
+    pack_output(packer, result->output ? result->output : "", result->output_size);
+}
+
 void admin_pack_scaled(const struct master *master, unsigned before, msgpack_packer *packer)
 {
     msgpack_pack_map(packer, 4);

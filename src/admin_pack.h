@@ -6,6 +6,7 @@
 #include <msgpack.h>
 
 #include "master.h"
+#include "upgrade.h"
 
 /* What status() returns. */
 void admin_pack_status(const struct master *master, msgpack_packer *packer);
@@ -13,6 +14,8 @@ void admin_pack_status(const struct master *master, msgpack_packer *packer);
 void admin_pack_quarantine(struct master *master, msgpack_packer *packer);
 /* What reload() returns when it has ended, either way. */
 void admin_pack_reloaded(const struct reload_result *result, msgpack_packer *packer);
+/* What upgrade() returns when it has ended, either way. */
+void admin_pack_upgraded(const struct upgrade_result *result, msgpack_packer *packer);
 /* What scale() returns; before: the number of workers until then. */
 void admin_pack_scaled(const struct master *master, unsigned before, msgpack_packer *packer);
 

@@ -92,6 +92,18 @@ static int create_workspace(struct seat *seat)
     return 0;
 }
 
+int births_adopt(struct seat *seat)
+{
+    size_t at = workspace_row(seat->master->options->max_frame);
+    seat->row = shared_map(seat->workspace, at, ROW_SIZE, 1);
+    if (!seat->row || metrics_adopt(seat) < 0)
+        return -1;
+    output_adopt(&seat->output, seat->master->loop);
+    if (seat->control >= 0)
+        supervise_watch(seat, seat->control);
+    return 0;
+}
+
 /* Workspace, output and control socket of a process that does not exist yet; the descriptors in message, but
  * for the workspace, are the caller's to close. -1 with errno. */
 static int create_belongings(struct seat *seat, struct ipc_message *message)

@@ -6,6 +6,9 @@
 
 /* -1 without memory. */
 int births_init(struct master *master);
+/* A worker that another program has had born, with all but its memory and its watchers in place
+ * (handover.h). -1 with errno. */
+int births_adopt(struct seat *seat);
 /* Asks for every process that is due, has parked workers serve and those leave that are to: as far as that
  * can be now. */
 void births_go_on(struct master *master);

@@ -458,7 +458,8 @@ _Noreturn static void become_reporter(const struct crashes *crashes, int socket,
         _exit(EXIT_FAILURE);
     (void)close_range(REPORTER_SOCKET + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     signal(SIGHUP, SIG_DFL);
-    signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
+    signal(SIGUSR1, SIG_IGN); /* meant for the master, but sent to the whole control group */
+    signal(SIGUSR2, SIG_IGN);
     argv[0] = argv0;
     memcpy(argv + 1, options->words, (size_t)options->word_count * sizeof(*argv));
     execveat(program, "", argv, environ, AT_EMPTY_PATH);
@@ -636,6 +637,18 @@ void crashes_wait(struct master *master)
     }
 }
 
+void crashes_hand_over(struct master *master)
+{
+    struct crashes *crashes = master->crashes;
+    for (struct crash *crash = crashes->first; crash; crash = crash->next)
+        if (crash->held)
+            answer(crash, NULL);
+    send_jobs(crashes);
+    close_socket(crashes); /* it ends when it has done what it has */
+    if (crashes->reporter > 0 && !crashes_under_way(master))
+        (void)kill(crashes->reporter, SIGKILL);
+}
+
 void crashes_end(struct master *master)
 {
     struct crashes *crashes = master->crashes;
@@ -671,9 +684,10 @@ static void settle_directory(struct crashes *crashes, const struct options *opti
     directory[0] = '\0';
 }
 
-static struct quarantine_table *make_table(int *memfd)
+static struct quarantine_table *make_table(struct crashes *crashes)
 {
-    struct quarantine_table *table = shared_publish("cohab-quarantine", sizeof(*table), memfd);
+    struct quarantine_table *table =
+        shared_publish("cohab-quarantine", sizeof(*table), &crashes->table, &crashes->table_view);
     if (!table)
         fatal("cannot make the quarantine table: %m");
     if (getrandom(table->key, sizeof(table->key), GRND_INSECURE) != sizeof(table->key))
@@ -697,7 +711,17 @@ static int open_program(void)
     return program;
 }
 
-void crashes_init(struct master *master)
+static struct quarantine_table *open_table(struct crashes *crashes, int table, int table_view)
+{
+    struct quarantine_table *memory = shared_open(table, sizeof(*memory));
+    if (!memory)
+        fatal("cannot map the quarantine table: %m");
+    crashes->table = table;
+    crashes->table_view = table_view;
+    return memory;
+}
+
+void crashes_init_with(struct master *master, int table, int table_view)
 {
     static struct crashes crashes;
     master->crashes = &crashes;
@@ -709,9 +733,16 @@ void crashes_init(struct master *master)
     crashes.socket.data = &crashes;
     ev_timer_init(&crashes.due, on_due, HOLD_TICK, HOLD_TICK);
     crashes.due.data = &crashes;
-    quarantine_init(&crashes.book, make_table(&crashes.table), master->options->quarantine_after);
+    quarantine_init(&crashes.book,
+                    table < 0 ? make_table(&crashes) : open_table(&crashes, table, table_view),
+                    master->options->quarantine_after);
     oom_init(&crashes.oom, "/proc/self/cgroup", "/proc/self/mountinfo");
     settle_directory(&crashes, master->options);
     crashes.program = open_program();
+}
+
+void crashes_init(struct master *master)
+{
+    crashes_init_with(master, -1, -1);
     crashes_start_reporter(master);
 }

@@ -31,7 +31,8 @@ struct crashes {
     uint32_t number;             /* of the last job */
     ev_timer due;                /* while any caller waits */
     struct quarantine book;
-    int table; /* memfd of the book's table */
+    int table;      /* memfd of the book's table */
+    int table_view; /* the same, to be read alone: what children are given */
     struct oom oom;
     uint64_t written, lost;
     unsigned warmed;      /* the generation whose symbols the reporter has been told to read */
@@ -40,6 +41,11 @@ struct crashes {
 
 /* Before the first forkserver. Ends the process where it cannot work. */
 void crashes_init(struct master *master);
+/* The same with a table that there is already, and without a reporter. */
+void crashes_init_with(struct master *master, int table, int table_view);
+/* Before another program takes over: callers wait no longer, and the reporter is left to finish by itself. It
+ * is missed here when it dies, if there is no other program after all. */
+void crashes_hand_over(struct master *master);
 /* The reporter's process was reaped. */
 void crashes_reporter_died(struct master *master, int status);
 /* Starts one, if none is there and it is time. */

@@ -287,18 +287,23 @@ void forkserver_forbid_exit(const struct options *options, const char *where)
     guarded_hooks = where ? where : "";
 }
 
-int forkserver_check(const struct options *options)
+int forkserver_try(const struct options *options, struct engine *engine)
 {
-    struct engine engine;
     options_check_directories(options);
     (void)close_range(STDERR_FILENO + 1, ~0u, 0); /* what was inherited is not the engine's */
     forkserver_forbid_exit(options, "load() or selftest()");
-    bool failed = forkserver_load(&engine, options) < 0 || engine_run_selftest(&engine) < 0;
+    bool failed = forkserver_load(engine, options) < 0 || engine_run_selftest(engine) < 0;
     forkserver_forbid_exit(options, NULL);
-    if (failed) {
-        fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine.setup.error);
+    if (failed)
+        fprintf(stderr, "cohabd: engine %s: %s\n", options->engine_path, engine->setup.error);
+    return failed ? -1 : 0;
+}
+
+int forkserver_check(const struct options *options)
+{
+    struct engine engine;
+    if (forkserver_try(options, &engine) < 0)
         return EXIT_FAILURE;
-    }
     printf("engine %s %s: %zu method%s, self-test %s\n", engine.description->name,
            engine.description->version, engine.method_count, engine.method_count == 1 ? "" : "s",
            engine.description->selftest ? "passed" : "not provided");

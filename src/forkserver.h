@@ -23,6 +23,9 @@ int forkserver_load(struct engine *engine, const struct options *options);
  * `where`: what may have called it, "load() or selftest()". */
 void forkserver_forbid_exit(const struct options *options, const char *where);
 
+/* Loads the engine and runs its self-test, in a process that does nothing else. -1 after a line on standard
+ * error. */
+int forkserver_try(const struct options *options, struct engine *engine);
 /* `cohabd --check`: loads the engine, runs its self-test, prints what it is. Returns the exit code. */
 int forkserver_check(const struct options *options);
 

@@ -165,6 +165,16 @@ static void close_control(struct generation *generation)
     generation->control = -1;
 }
 
+void generation_adopt(struct generation *generation)
+{
+    struct ev_loop *loop = generation->master->loop;
+    output_adopt(&generation->output, loop);
+    ev_io_init(&generation->control_watcher, on_forkserver, generation->control, EV_READ);
+    generation->control_watcher.data = generation;
+    if (generation->control >= 0)
+        ev_io_start(loop, &generation->control_watcher);
+}
+
 void generation_end(struct generation *generation)
 {
     if (generation->pid == 0 || generation->control < 0)
@@ -192,12 +202,13 @@ _Noreturn static void become_forkserver(const struct generation *generation, int
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
         dup2(output, STDERR_FILENO) < 0 || dup2(control, FD_FORKSERVER) < 0 ||
         dup2(master->slots.set, FD_SET) < 0 || dup2(generation->snapshot, FD_SNAPSHOT) < 0 ||
-        dup2(master->crashes->table, FD_QUARANTINE) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        dup2(master->crashes->table_view, FD_QUARANTINE) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         _exit(EXIT_FAILURE);
     if (close_range(STDERR_FILENO + 1, FD_FORKSERVER - 1, 0) < 0 || close_range(FD_HANDED_END, ~0u, 0) < 0)
         _exit(EXIT_FAILURE); /* also what the master's own parent left it */
     signal(SIGHUP, SIG_DFL);
-    signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
+    signal(SIGUSR1, SIG_IGN); /* meant for the master, but sent to the whole control group */
+    signal(SIGUSR2, SIG_IGN);
     signal(SIGXFSZ, SIG_DFL); /* but SIGPIPE stays ignored: a log that nobody reads is no reason to die */
     notify_forget();
     preload_request();

@@ -46,6 +46,8 @@ struct generation {
 struct generation *generation_start(struct master *master, const struct engine_spec *spec);
 /* Starts the present generation, or a new one in its place where its forkserver is gone, if it is time. */
 void generation_keep(struct master *master);
+/* One that another program has started, with all but its watchers in place (handover.h). */
+void generation_adopt(struct generation *generation);
 /* Handles what a forkserver has sent. */
 void generation_read(struct generation *generation);
 /* The one whose forkserver has this pid; NULL: none. */

@@ -56,6 +56,12 @@ static void end_probe(struct heartbeat *heartbeat)
     heartbeat->watcher.fd = -1;
 }
 
+void heartbeat_stop(struct master *master)
+{
+    if (master->heartbeat->watcher.fd >= 0)
+        end_probe(master->heartbeat);
+}
+
 /* Anything but the right bytes is no answer: another probe follows. */
 static void on_answer(struct ev_loop *loop, ev_io *watcher, int events)
 {

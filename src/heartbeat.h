@@ -15,6 +15,8 @@ unsigned heartbeat_slots(void);
 void heartbeat_init(struct master *master);
 /* To be called at every tick. */
 void heartbeat_tick(struct master *master);
+/* Gives up the probe that is under way; another one follows. */
+void heartbeat_stop(struct master *master);
 /* Of the open slots, those that are no client's. */
 unsigned heartbeat_open(const struct master *master);
 

@@ -1,12 +1,13 @@
 /* Every message between the master and its children, over SOCK_SEQPACKET pairs. Descriptors travel inside a
- * message and nowhere else. Version rule: all processes of one master run one binary (/proc/self/exe), so
- * there is one version of this list. */
+ * message and nowhere else. Version rule: children live on when a newer program takes over from their master
+ * (upgrade.h), so that IPC_VERSION rises whenever a message changes its meaning. */
 #ifndef IPC_H
 #define IPC_H
 
 #include <stdint.h>
 #include <sys/types.h>
 
+#define IPC_VERSION         1u
 #define IPC_TEXT_SIZE       1024
 #define IPC_MAX_DESCRIPTORS 3
 

@@ -56,6 +56,11 @@ uint64_t log_dropped(void)
     return state.dropped;
 }
 
+void log_restore(uint64_t dropped)
+{
+    state.dropped = dropped;
+}
+
 /* --- where it goes --- */
 
 /* As sd-daemon(3) has it: device and inode of the stream that systemd has connected to the journal. */

@@ -30,6 +30,8 @@ void log_serving(void);
 void log_reopen(void);
 /* Lines dropped in this process's life. */
 uint64_t log_dropped(void);
+/* That many were before, under another program. */
+void log_restore(uint64_t dropped);
 
 /* name: a word that stays the same from version to version. The message is for people. */
 void log_event(enum log_level level, const char *name, const struct log_fields *fields, const char *format,

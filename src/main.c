@@ -11,6 +11,7 @@
 #include "replay.h"
 #include "standin.h"
 #include "title.h"
+#include "upgrade.h"
 
 /* Descriptors 0 to 2 are open from here on, so that nothing else can come to lie there. */
 static void open_standard_descriptors(void)
@@ -37,6 +38,12 @@ int main(int argc, char **argv)
         title_init(argc, argv);
         log_relay();
     }
+    bool checks = argc > 0 && strncmp(argv[0], UPGRADE_CHECK_ARGV0 " ", strlen(UPGRADE_CHECK_ARGV0) + 1) == 0;
+    if (checks)
+        log_relay();
+    int document = upgrade_take();
+    if (document >= 0)
+        return upgrade_resume(document, argv);
     int listener = is_forkserver || is_standin ? -1 : activation_take();
     options_parse(&options, argc, argv, is_forkserver || is_standin ? OPTIONS_ROLE : OPTIONS_USER);
     options.listener = listener;
@@ -44,9 +51,12 @@ int main(int argc, char **argv)
         standin_run(&options);
     if (is_forkserver)
         forkserver_run(&options, generation);
+    if (checks)
+        return upgrade_check(&options, argv[0] + strlen(UPGRADE_CHECK_ARGV0) + 1);
     if (options.check)
         return forkserver_check(&options);
     if (options.replay)
         return replay_run(&options);
+    upgrade_init(argv);
     return master_run(&options);
 }

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "admin.h"
 #include "births.h"
 #include "cancel.h"
 #include "clock.h"
@@ -26,6 +27,7 @@
 #include "probe.h"
 #include "stacks.h"
 #include "supervise.h"
+#include "upgrade.h"
 
 #define TICK_IDLE 0.1
 #define TICK_BUSY 0.01
@@ -193,6 +195,7 @@ static void kill_all(struct master *master)
     master->state = MASTER_KILLING;
     master->stop_at = clock_now() + KILL_TIMEOUT;
     reload_cancel(master);
+    upgrade_cancel(master);
     stop_listening(master);
     supervise_signal(master, SIGKILL);
     generation_end_all(master); /* births under way come to nothing */
@@ -226,6 +229,7 @@ void master_stop(struct master *master, bool now)
         stop_listening(master);
     supervise_refuse(master);
     reload_cancel(master);
+    upgrade_cancel(master);
 }
 
 /* All calls that ran when the stop began have ended. Requests go on coming, to be refused: they are waited
@@ -293,6 +297,13 @@ static void on_reopen(struct ev_loop *loop, ev_signal *watcher, int events)
     log_reopen();
 }
 
+static void on_upgrade(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    upgrade_ask(watcher->data);
+}
+
 static void on_hangup(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     (void)loop;
@@ -341,6 +352,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     crashes_warm(master);
     quarantine_expire(&master->crashes->book, clock_now());
     heartbeat_tick(master);
+    upgrade_look(master);
     master_look_at_stop(master);
     timer->repeat = busy || master->state >= MASTER_STOPPING ? TICK_BUSY : TICK_IDLE;
     ev_timer_again(loop, timer);
@@ -434,10 +446,12 @@ static void watch_signals(struct master *master)
     ev_signal_init(&master->reopen, on_reopen, SIGUSR1);
     ev_signal_start(master->loop, &master->reopen);
     ev_signal_init(&master->hangup, on_hangup, SIGHUP);
+    ev_signal_init(&master->upgrade, on_upgrade, SIGUSR2);
     ev_signal_init(&master->more, on_more_or_fewer, SIGTTIN);
     ev_signal_init(&master->fewer, on_more_or_fewer, SIGTTOU);
-    master->hangup.data = master->more.data = master->fewer.data = master;
+    master->hangup.data = master->upgrade.data = master->more.data = master->fewer.data = master;
     ev_signal_start(master->loop, &master->hangup);
+    ev_signal_start(master->loop, &master->upgrade);
     ev_signal_start(master->loop, &master->more);
     ev_signal_start(master->loop, &master->fewer);
     signal(SIGPIPE, SIG_IGN);
@@ -464,6 +478,24 @@ static void init_watchers(struct master *master)
     }
 }
 
+static void set_up_parts(struct master *master)
+{
+    limit_cores(master->options);
+    master->loop = ev_loop_new(EVFLAG_AUTO); /* the default one would reap children itself */
+    if (!master->loop)
+        fatal("cannot create an event loop: %m");
+    if (metrics_init(master) < 0 || supervise_init(master) < 0 || stacks_init(master) < 0)
+        fatal("cannot set up: %m");
+}
+
+static void set_up_watchers(struct master *master)
+{
+    heartbeat_init(master);
+    cancel_init(master);
+    watch_signals(master);
+    init_watchers(master);
+}
+
 static void set_up(struct master *master)
 {
     probe_kernel();
@@ -471,19 +503,11 @@ static void set_up(struct master *master)
     master->lock = listen_lock(master->options->socket);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         fatal("cannot become a subreaper: %m");
-    limit_cores(master->options);
-    master->loop = ev_loop_new(EVFLAG_AUTO); /* the default one would reap children itself */
-    if (!master->loop)
-        fatal("cannot create an event loop: %m");
-    if (metrics_init(master) < 0 ||
-        slots_init(&master->slots, master->options->max_connections + heartbeat_slots()) < 0 ||
-        supervise_init(master) < 0 || stacks_init(master) < 0)
+    set_up_parts(master);
+    if (slots_init(&master->slots, master->options->max_connections + heartbeat_slots()) < 0)
         fatal("cannot set up: %m");
     crashes_init(master);
-    heartbeat_init(master);
-    cancel_init(master);
-    watch_signals(master);
-    init_watchers(master);
+    set_up_watchers(master);
 }
 
 static void open_log(const struct options *options)
@@ -491,6 +515,15 @@ static void open_log(const struct options *options)
     if (options->log_file && log_open(options->log_file) < 0)
         fatal("--log-file %s: %s", options->log_file,
               errno == ELOOP ? "it is a symbolic link, which is not followed" : strerror(errno));
+}
+
+static int run(struct master *master)
+{
+    do
+        ev_run(master->loop, 0);
+    while (upgrade_go(master));
+    crashes_end(master);
+    return EXIT_SUCCESS;
 }
 
 int master_run(const struct options *options)
@@ -511,7 +544,71 @@ int master_run(const struct options *options)
                                                                      .argv = adjusted.engine_argv});
     if (!master.present)
         master_abandon(&master);
-    ev_run(master.loop, 0);
-    crashes_end(&master);
-    return EXIT_SUCCESS;
+    return run(&master);
+}
+
+/* --- taking over --- */
+
+static void adopt_workers(struct master *master)
+{
+    for (struct generation *generation = master->generations; generation; generation = generation->next)
+        generation_adopt(generation);
+    for (unsigned i = 0; i <= master->seat_count; i++)
+        if (master->seats[i].child.state != CHILD_NONE && births_adopt(&master->seats[i]) < 0)
+            fatal("cannot take over worker %u: %m", i);
+}
+
+/* What was under way goes on. */
+static void go_on(struct master *master, const struct handover *handover)
+{
+    ev_io_set(&master->listener, handover->listener, EV_READ);
+    ev_io_start(master->loop, &master->listener);
+    if (master->slots.in_doubt > 0)
+        ev_timer_again(master->loop, &master->doubt);
+    if (master->slots.gone > 0)
+        ev_timer_again(master->loop, &master->gone);
+    if (handover->sweeps)
+        ev_timer_again(master->loop, &master->sweep);
+    ev_feed_signal_event(master->loop, SIGCHLD); /* deaths of which the other program has not heard */
+    if (handover->reload)
+        reload_ask(master);
+}
+
+static void tell_taken_over(const struct master *master, const struct handover *handover)
+{
+    log_event(LOG_INFO, "upgraded",
+              LOG_FIELDS(.path = master->options->socket, .count = master->slots.open,
+                         .duration = clock_now() - handover->began_at),
+              "upgraded: version " COHAB_VERSION " goes on where %s was: %u workers, %u connections",
+              handover->program, supervise_alive(master), (unsigned)master->slots.open);
+}
+
+int master_take_over(const struct options *options, struct handover *handover, const msgpack_object *document)
+{
+    static struct master master;
+    char why[256];
+    log_never_block();
+    log_restore(handover->log_dropped);
+    output_restore(handover->output_skipped);
+    if (options->log_file && log_open(options->log_file) < 0)
+        log_event(LOG_ERROR, "log_not_reopened", LOG_FIELDS(.path = options->log_file),
+                  "cannot open log file %s anew: %m; logging to standard error", options->log_file);
+    log_serving();
+    notify_init();
+    master = (struct master){.options = options};
+    set_up_parts(&master);
+    crashes_init_with(&master, handover->table, handover->table_view);
+    handover->master = &master;
+    if (handover_read_master(handover, document, why, sizeof(why)) < 0)
+        fatal("cannot take over: what the server has left cannot be read: %s", why);
+    set_up_watchers(&master);
+    adopt_workers(&master);
+    if (admin_adopt(&master, handover) < 0)
+        fatal("cannot take over: no memory for the admin socket");
+    master.state = MASTER_SERVING;
+    go_on(&master, handover);
+    tell_taken_over(&master, handover);
+    notify_ready();
+    admin_tell_upgraded(&master, handover);
+    return run(&master);
 }

@@ -6,6 +6,7 @@
 #define MASTER_H
 
 #include <ev.h>
+#include <msgpack.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -109,6 +110,7 @@ struct death {
     char report[REPORT_ID_SIZE]; /* id; empty: none, or not yet */
 };
 
+/* What is to survive an upgrade stands in handover_fields.h, too. */
 struct master {
     const struct options *options;
     struct ev_loop *loop;
@@ -141,6 +143,7 @@ struct master {
     ev_signal reopen;      /* SIGUSR1 */
     ev_signal hangup;      /* SIGHUP: reload */
     ev_signal more, fewer; /* SIGTTIN, SIGTTOU: one worker */
+    ev_signal upgrade;     /* SIGUSR2 */
     ev_signal children;    /* SIGCHLD */
     pid_t reaped;          /* whose death is being handled; 0: none */
     ev_timer tick;         /* every 100 ms, every 10 ms while a call runs */
@@ -162,8 +165,13 @@ struct master {
     struct death deaths[MASTER_DEATHS_KEPT]; /* ring: newest at (worker_deaths - 1) % MASTER_DEATHS_KEPT */
 };
 
+struct handover;
+
 /* Never returns before the server has stopped; the exit code. */
 int master_run(const struct options *options);
+/* The same in a program that takes over from another (upgrade.h). */
+int master_take_over(const struct options *options, struct handover *handover,
+                     const msgpack_object *document);
 /* The engine has loaded and a first worker is ready: opens the doors. */
 void master_serve(struct master *master);
 /* Begins a graceful stop, or with `now` one that does not wait; a second call hastens the first. */
@@ -173,11 +181,5 @@ _Noreturn void master_abandon(struct master *master);
 /* Takes a stop that has begun a step further, as far as it can go now; the last step ends the loop. To be
  * called from a watcher of the loop's and from nothing that will touch the master's parts afterwards. */
 void master_look_at_stop(struct master *master);
-
-/* admin.c */
-int admin_init(struct master *master);
-/* Takes the admin socket away. Its connections stay until the process ends: their end of file tells
- * of that. */
-void admin_close(struct master *master);
 
 #endif

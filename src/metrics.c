@@ -107,16 +107,22 @@ unsigned metrics_room(const struct metrics_table *table)
     return table ? table->methods : METER_METHODS;
 }
 
-int metrics_open(struct seat *seat, struct metrics_table *table)
+int metrics_adopt(struct seat *seat)
 {
     struct metering *metering = &seat->metering;
     size_t at = workspace_meter(seat->master->options->max_frame);
+    metering->meter = shared_map(seat->workspace, at, meter_size(metering->methods), 0);
+    return metering->meter ? 0 : -1;
+}
+
+int metrics_open(struct seat *seat, struct metrics_table *table)
+{
+    struct metering *metering = &seat->metering;
     metering->methods = metrics_room(table);
     metering->last = calloc(metering->methods, sizeof(*metering->last));
     if (!metering->last)
         return -1;
-    metering->meter = shared_map(seat->workspace, at, meter_size(metering->methods), 0);
-    if (!metering->meter)
+    if (metrics_adopt(seat) < 0)
         return -1;
     metering->table = table;
     if (table)

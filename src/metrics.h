@@ -56,6 +56,8 @@ void metrics_release(struct metrics_table **table);
 
 /* Methods that a meter has room for; of a worker whose generation has this table, which may be NULL. */
 unsigned metrics_room(const struct metrics_table *table);
+/* Of a worker that another program has begun to count (handover.h). -1 with errno. */
+int metrics_adopt(struct seat *seat);
 /* Begins to count what a worker process will do that does not exist yet: its meter lies in its fresh
  * workspace. -1 with errno; metrics_close() takes back what has been done. */
 int metrics_open(struct seat *seat, struct metrics_table *table);

@@ -26,6 +26,7 @@ static void log_bytes(const struct output *output, const char *line, size_t size
     const char *role = output->number == OUTPUT_FORKSERVER ? "forkserver"
                        : output->number == OUTPUT_REPORTER ? "reporter"
                        : output->number == OUTPUT_STANDIN  ? "stand-in"
+                       : output->number == OUTPUT_CHECK    ? "upgrade check"
                                                            : NULL;
     log_output(LOG_FIELDS(.worker = role ? 0 : output->number, .pid = output->pid, .role = role), line, size);
 }
@@ -140,6 +141,22 @@ int output_open(struct output *output, struct ev_loop *loop, unsigned number)
     output->watcher.data = output;
     ev_io_start(loop, &output->watcher);
     return ends[1];
+}
+
+void output_adopt(struct output *output, struct ev_loop *loop)
+{
+    int descriptor = output->watcher.fd;
+    output->loop = loop;
+    output->lines_left = LINES_OF_ONE;
+    ev_io_init(&output->watcher, on_output, descriptor, EV_READ);
+    output->watcher.data = output;
+    if (descriptor >= 0)
+        ev_io_start(loop, &output->watcher);
+}
+
+void output_restore(uint64_t skipped)
+{
+    lines_skipped = skipped;
 }
 
 void output_resume(struct output *output)

@@ -17,6 +17,7 @@
 #define OUTPUT_FORKSERVER 0u
 #define OUTPUT_REPORTER   UINT_MAX
 #define OUTPUT_STANDIN    (UINT_MAX - 1)
+#define OUTPUT_CHECK      (UINT_MAX - 2)
 
 struct output {
     struct ev_loop *loop;
@@ -34,6 +35,10 @@ struct output {
 /* Begins with a new process. Returns the descriptor for it to write to, the caller's to close; -1 with errno.
  */
 int output_open(struct output *output, struct ev_loop *loop, unsigned number);
+/* Goes on with one that was begun by another program: descriptor, number, pid and bytes are there. */
+void output_adopt(struct output *output, struct ev_loop *loop);
+/* That many lines were not logged before. */
+void output_restore(uint64_t lines_skipped);
 /* A new tick: so many lines of all processes may be logged until the next one, since each takes time. */
 void output_tick(void);
 /* Goes on with what was held up, as one that prints without end was; to be called once a tick. */

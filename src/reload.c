@@ -10,6 +10,7 @@
 #include "master.h"
 #include "notify.h"
 #include "supervise.h"
+#include "upgrade.h"
 
 /* Births of the new generation that may fail while workers are replaced. */
 #define FAILURES_MAX 3
@@ -127,6 +128,10 @@ int reload_begin(struct master *master, const struct engine_spec *spec, reload_l
         snprintf(problem, size, "the server stops");
         return -1;
     }
+    if (upgrade_is_under_way()) {
+        snprintf(problem, size, "an upgrade is under way");
+        return -1;
+    }
     if (reload->state != RELOAD_NONE) {
         snprintf(problem, size, "a reload is under way since %.1f s",
                  (double)(clock_now() - reload->began_at) / 1e9);
@@ -152,7 +157,7 @@ int reload_begin(struct master *master, const struct engine_spec *spec, reload_l
 void reload_ask(struct master *master)
 {
     char problem[128];
-    if (master->reload.state != RELOAD_NONE) {
+    if (master->reload.state != RELOAD_NONE || upgrade_is_under_way()) {
         master->reload.again = true;
         return;
     }

@@ -17,6 +17,10 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+/* Rises when workers and a master of different versions would not mean the same by the memory that they share:
+ * row, meter and snapshot (workspace.h), the table of quarantine, the numbers in descriptors.h. */
+#define ROW_VERSION 1u
+
 #define ROW_SIZE         4096u
 #define ROW_METHOD_SIZE  64u
 #define ROW_REFUSAL_SIZE 512u

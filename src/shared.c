@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int shared_create(const char *name, size_t size)
@@ -37,14 +39,20 @@ void *shared_map(int memfd, size_t offset, size_t size, int resident)
     return memory;
 }
 
-void *shared_publish(const char *name, size_t size, int *memfd)
+void *shared_open(int memfd, size_t size)
 {
-    *memfd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (*memfd < 0 || ftruncate(*memfd, (off_t)size) < 0)
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* Not sealed against writing: a master that takes over from another maps it once more (upgrade.h). */
+void *shared_publish(const char *name, size_t size, int *memfd, int *view)
+{
+    char path[64];
+    *memfd = shared_create(name, size);
+    if (*memfd < 0 || fchmod(*memfd, S_IRUSR) < 0)
         return NULL;
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);
-    if (memory == MAP_FAILED ||
-        fcntl(*memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
-        return NULL;
-    return memory;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", *memfd);
+    *view = open(path, O_RDONLY | O_CLOEXEC);
+    return *view < 0 ? NULL : shared_open(*memfd, size);
 }

@@ -12,8 +12,10 @@ int shared_create(const char *name, size_t size);
  */
 void *shared_map(int memfd, size_t offset, size_t size, int resident);
 
-/* A memfd of that many zero bytes that the caller alone can write to: it is sealed against every later
- * mapping that could. Returns the caller's mapping, NULL with errno. */
-void *shared_publish(const char *name, size_t size, int *memfd);
+/* A memfd of that many zero bytes that the caller can write to, and whoever has *view can read: no mapping of
+ * that one can ever be made writable. Returns the caller's mapping, NULL with errno. */
+void *shared_publish(const char *name, size_t size, int *memfd, int *view);
+/* The caller's mapping of a memfd that shared_publish() has made. NULL with errno. */
+void *shared_open(int memfd, size_t size);
 
 #endif

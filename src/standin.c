@@ -32,7 +32,7 @@ static int place_descriptors(const struct master *master, const int *descriptors
                         descriptors[IPC_FORK_OUTPUT],
                         descriptors[IPC_FORK_OUTPUT],
                         master->slots.set,
-                        master->crashes->table};
+                        master->crashes->table_view};
     const int to[] = {STANDIN_CONTROL, STANDIN_WORKSPACE, STDOUT_FILENO, STDERR_FILENO,
                       FD_SET,          FD_QUARANTINE};
     int moved[sizeof(from) / sizeof(*from)];
@@ -56,7 +56,8 @@ _Noreturn static void become_standin(const struct master *master, const int *des
     if (place_descriptors(master, descriptors) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         _exit(EXIT_FAILURE);
     signal(SIGHUP, SIG_DFL);
-    signal(SIGUSR1, SIG_IGN); /* meant for the master's log, but sent to the whole control group */
+    signal(SIGUSR1, SIG_IGN); /* meant for the master, but sent to the whole control group */
+    signal(SIGUSR2, SIG_IGN);
     signal(SIGXFSZ, SIG_DFL);
     notify_forget();
     execv("/proc/self/exe", argv);

@@ -27,6 +27,7 @@
 #include "shared.h"
 #include "snapshot.h"
 #include "stacks.h"
+#include "upgrade.h"
 #include "worker.h"
 
 #define LABEL_SIZE 64
@@ -420,6 +421,8 @@ static void on_death(struct master *master, pid_t pid, int status, uint64_t peak
         crashes_reporter_died(master, status);
         return;
     }
+    if (upgrade_died(master, pid, status))
+        return;
     struct seat *seat = find_seat_of_dead(master, pid);
     if (seat)
         bury(seat, status, peak);

@@ -42,6 +42,7 @@ int metrics_run(struct cli *cli, int argc, char **argv);
 int ping_run(struct cli *cli, int argc, char **argv);
 int quarantine_run(struct cli *cli, int argc, char **argv);
 int reload_run(struct cli *cli, int argc, char **argv);
+int upgrade_run(struct cli *cli, int argc, char **argv);
 int scale_run(struct cli *cli, int argc, char **argv);
 int ps_run(struct cli *cli, int argc, char **argv);
 int kill_run(struct cli *cli, int argc, char **argv);

@@ -68,6 +68,14 @@ static const struct cli_command commands[] = {
              "is printed,\n"
              "and the exit code is 1. With --engine another engine takes over; the ARGs are its arguments.",
      .run = reload_run},
+    {.name = "upgrade",
+     .summary = "go on as the new version of cohabd, in place",
+     .help = "Has the server go on as the version of cohabd that is installed now, with the same process id, "
+             "workers and\n"
+             "connections; no call fails or waits for long. Before that the new version checks itself and the "
+             "engine; where\n"
+             "it cannot take over nothing happens, the reason is printed, and the exit code is 1.",
+     .run = upgrade_run},
     {.name = "scale",
      .arguments = "N|MIN:MAX",
      .summary = "set the number of workers",

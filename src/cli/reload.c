@@ -8,8 +8,8 @@
 #include "ask.h"
 #include "json.h"
 #include "object.h"
+#include "output_lines.h"
 #include "pack.h"
-#include "text.h"
 #include "usage.h"
 
 #define METHOD "reload"
@@ -52,25 +52,12 @@ static void print_done(const msgpack_object *result)
 
 static void print_failed(const msgpack_object *result)
 {
-    const msgpack_object *output = object_find_text(result, "output");
-
     fputs("cohab: reload failed: ", stderr);
     object_put(stderr, result, "problem");
     fputs("; generation ", stderr);
     object_put(stderr, result, "generation");
     fputs(" goes on\n", stderr);
-    if (!output)
-        return;
-    fputs("what it printed last:\n", stderr);
-    for (uint32_t at = 0; at < output->via.str.size;) {
-        const char *line = output->via.str.ptr + at;
-        const char *end = memchr(line, '\n', output->via.str.size - at);
-        size_t length = end ? (size_t)(end - line) : output->via.str.size - at;
-        fputs("  ", stderr);
-        text_put_safe(stderr, line, length);
-        fputc('\n', stderr);
-        at += (uint32_t)length + 1;
-    }
+    output_lines_print(object_find_text(result, "output"));
 }
 
 static int print_result(const msgpack_object *result, bool json)

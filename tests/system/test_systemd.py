@@ -381,3 +381,22 @@ def test_the_probe_takes_no_client_s_place(make_manager: MakeManager) -> None:
     for raw in raws:
         assert raw.call("echo", 2).result == 2
     assert server.status()["connections"]["open"] == 2
+
+
+# ---- an upgrade
+
+
+def test_an_upgrade_keeps_what_the_manager_has_given(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    manager.listen()
+    server = manager.start("echo", **WATCHDOG)
+    server.wait_serving()
+    server.wait_full_strength()
+    manager.wait_message("READY=1")
+    assert server.cli("upgrade").returncode == 0
+    came = manager.wait_message("READY=1")
+    assert any(message.startswith("RELOADING=1") for message in came + manager.heard)
+    manager.wait_message(BEAT, 5)
+    assert server.raw().call("echo", 1).result == 1
+    assert server.stop() == 0
+    assert Path(server.socket).exists()
