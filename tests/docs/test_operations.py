@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,13 +77,15 @@ def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
 
 
 def test_every_option_and_signal_is_explained() -> None:
-    """Those of the pool: other pages have the others."""
     page = PAGE.read_text()
-    options = ["--max-requests", "--max-private", "--max-age", "--spare", "--idle-timeout", "--load-timeout"]
-    for word in options:
-        assert f"`{word}" in page or f"{word} " in page, word
-    for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
-        assert name in page, name
+    words = subprocess.run(
+        [str(BUILD / "cohabd"), "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    options = re.findall(r"^  (--[a-z-]+)", words, re.MULTILINE)
+    assert len(options) > 30
+    assert [option for option in options if not re.search(rf"`{option}[` =]", page)] == []
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
+        assert f"| {name}" in page or f", {name}" in page, name
 
 
 def test_the_status_is_json(shell: Shell, directory: Path) -> None:
