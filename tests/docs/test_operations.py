@@ -67,6 +67,19 @@ def test_the_configuration_file(shell: Shell, directory: Path) -> None:
     assert any(line.startswith("workers") and "2:8" in line and "spell.conf:6" in line for line in output)
 
 
+def test_what_ps_prints(shell: Shell, directory: Path) -> None:
+    shell.run(f"cohabd --socket {directory}/s --workers 1 echo &")
+    shell.run(f"cohab --socket {directory}/s ping --wait 20")
+    shell.run(f"cohab --socket {directory}/s call sleep 30 &")
+    heading: list[str] = []
+    while not heading:
+        status, output = shell.run(f"cohab --socket {directory}/s ps")
+        assert status == 0
+        heading = [line for line in output if line.startswith("WORKER")]
+    assert " ".join(heading[0].split()) in " ".join(PAGE.read_text().split())
+    assert shell.run(f"cohab --socket {directory}/s kill 1")[0] == 0
+
+
 def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
     shell.run(f"cohabd --socket {directory}/s --workers 2 echo &")
     shell.run(f"cohab --socket {directory}/s ping --wait 20")
