@@ -14,13 +14,12 @@
 #include "ipc.h"
 #include "log.h"
 #include "metrics.h"
-#include "serve.h"
 #include "shared.h"
-#include "snapshot.h"
 #include "stacks.h"
 #include "standin.h"
 #include "supervise.h"
 #include "worker.h"
+#include "workspace.h"
 
 #define LABEL_SIZE 64
 /* Births asked for at a time: what the forkserver's socket has room for, with descriptors in flight. */
@@ -60,8 +59,8 @@ static void release(struct seat *seat)
         ev_io_stop(seat->master->loop, &seat->control_watcher);
         close(seat->control);
     }
-    if (seat->buffer >= 0)
-        close(seat->buffer);
+    if (seat->workspace >= 0)
+        close(seat->workspace);
     if (seat->row)
         munmap(seat->row, ROW_SIZE);
     output_close(&seat->output);
@@ -69,7 +68,7 @@ static void release(struct seat *seat)
     stacks_drop(seat);
     if (seat->generation)
         seat->generation->seats--;
-    seat->control = seat->buffer = -1;
+    seat->control = seat->workspace = -1;
     seat->row = NULL;
     seat->generation = NULL;
     seat->end = END_OWN;
@@ -79,25 +78,36 @@ static void release(struct seat *seat)
     seat->due = SEAT_NOT_DUE;
 }
 
-/* Row, request buffer, meter and output of a process that does not exist yet; the descriptors in message,
- * but for the control socket, are the caller's to close. -1 with errno. */
+static int create_workspace(struct seat *seat)
+{
+    uint32_t max_frame = seat->master->options->max_frame;
+    struct metrics_table *table = seat->generation ? seat->generation->methods : NULL;
+    seat->workspace = shared_create("cohab-workspace", workspace_size(max_frame, metrics_room(table)));
+    if (seat->workspace < 0)
+        return -1;
+    seat->row = shared_map(seat->workspace, workspace_row(max_frame), ROW_SIZE, 1);
+    if (!seat->row || metrics_open(seat, table) < 0)
+        return -1;
+    row_set_key(seat->row, seat->key = random_number());
+    return 0;
+}
+
+/* Workspace, output and control socket of a process that does not exist yet; the descriptors in message, but
+ * for the workspace, are the caller's to close. -1 with errno. */
 static int create_belongings(struct seat *seat, struct ipc_message *message)
 {
     struct master *master = seat->master;
     int *descriptors = message->descriptors;
     message->descriptor_count = IPC_FORK_DESCRIPTORS;
-    descriptors[IPC_FORK_CONTROL] = -1;
-    descriptors[IPC_FORK_ROW] = shared_create("cohab-row", ROW_SIZE);
-    descriptors[IPC_FORK_BUFFER] = seat->buffer = shared_create(
-        "cohab-request", serve_buffer_size(master->options->max_frame) + sizeof(struct snapshot));
+    descriptors[IPC_FORK_CONTROL] = descriptors[IPC_FORK_OUTPUT] = -1;
+    int created = create_workspace(seat);
+    descriptors[IPC_FORK_WORKSPACE] = seat->workspace;
+    if (created < 0)
+        return -1;
     descriptors[IPC_FORK_OUTPUT] = output_open(&seat->output, master->loop,
                                                seat->child.number == 0 ? OUTPUT_STANDIN : seat->child.number);
-    descriptors[IPC_FORK_METER] = metrics_open(seat, seat->generation ? seat->generation->methods : NULL);
-    if (descriptors[IPC_FORK_ROW] >= 0)
-        seat->row = shared_map(descriptors[IPC_FORK_ROW], ROW_SIZE, 1);
-    if (!seat->row || seat->buffer < 0 || descriptors[IPC_FORK_OUTPUT] < 0 || descriptors[IPC_FORK_METER] < 0)
+    if (descriptors[IPC_FORK_OUTPUT] < 0)
         return -1;
-    row_set_key(seat->row, seat->key = random_number());
     if (master->state != MASTER_STARTING && master->state != MASTER_SERVING)
         atomic_store_explicit(&seat->row->orders, ROW_REFUSE, memory_order_relaxed);
     int pair[2];
@@ -112,7 +122,7 @@ static void close_handed(const struct ipc_message *message)
 {
     int saved = errno;
     for (int i = 0; i < IPC_FORK_DESCRIPTORS; i++)
-        if (message->descriptors[i] >= 0 && i != IPC_FORK_BUFFER)
+        if (message->descriptors[i] >= 0 && i != IPC_FORK_WORKSPACE)
             close(message->descriptors[i]);
     errno = saved;
 }
@@ -478,6 +488,6 @@ int births_init(struct master *master)
     if (master->seat_count > SEATS_MAX)
         master->seat_count = SEATS_MAX;
     for (unsigned i = 0; i <= SEATS_MAX; i++)
-        master->seats[i] = (struct seat){.child.number = i, .master = master, .buffer = -1, .control = -1};
+        master->seats[i] = (struct seat){.child.number = i, .master = master, .workspace = -1, .control = -1};
     return 0;
 }

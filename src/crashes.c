@@ -593,7 +593,7 @@ void crashes_warm(struct master *master)
             continue;
         crashes->warmed = present->number;
         crash->job.pid = seat->child.pid;
-        (void)crashes_send(crash, seat->buffer, NULL);
+        (void)crashes_send(crash, seat->workspace, NULL);
         return;
     }
 }

@@ -15,8 +15,8 @@
 #include "log.h"
 #include "metrics.h"
 #include "recovery.h"
-#include "serve.h"
 #include "worker.h"
+#include "workspace.h"
 
 #define LABEL_SIZE 64
 #define CAUSE_SIZE sizeof(((struct death *)0)->cause)
@@ -101,7 +101,7 @@ static void on_doubt(struct ev_loop *loop, ev_timer *timer, int events)
 static void read_buffer(const struct seat *seat, struct recovery_facts *facts)
 {
     unsigned char bytes[FRAME_HEADER_SIZE + MSGID_WITHIN];
-    ssize_t size = pread(seat->buffer, bytes, sizeof(bytes), 0);
+    ssize_t size = pread(seat->workspace, bytes, sizeof(bytes), 0);
     if (size != (ssize_t)sizeof(bytes)) { /* cannot be: a sealed memfd. Nothing is known: it is closed */
         facts->buffer_touched = true;
         return;
@@ -383,7 +383,7 @@ void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const st
     job->pid = seat->child.pid;
     job->generation = seat->child.generation;
     job->born_at = seat->child.born_at;
-    job->snapshot = serve_buffer_size(master->options->max_frame);
+    job->snapshot = workspace_snapshot(master->options->max_frame);
     job->phase = seat_serves(seat) ? PHASE_IDLE : PHASE_START;
     job->served = row->valid ? row->calls : 0;
     if (!seat_serves(seat) || !runs_request(row))
@@ -414,7 +414,7 @@ static struct crash *report(struct seat *seat, const struct row_view *row, int s
     job->end = end;
     job->peak = peak;
     output_drain(&seat->output);
-    return crashes_send(crash, seat->buffer, &seat->output);
+    return crashes_send(crash, seat->workspace, &seat->output);
 }
 
 void deaths_report_start(struct seat *seat, int status, uint64_t peak)

@@ -144,10 +144,8 @@ static void handle_fork(struct forkserver *forkserver, struct ipc_message *messa
     struct worker_birth birth = {.number = message->number,
                                  .master = forkserver->master,
                                  .control = message->descriptors[IPC_FORK_CONTROL],
-                                 .row = message->descriptors[IPC_FORK_ROW],
-                                 .buffer = message->descriptors[IPC_FORK_BUFFER],
+                                 .workspace = message->descriptors[IPC_FORK_WORKSPACE],
                                  .output = message->descriptors[IPC_FORK_OUTPUT],
-                                 .meter = message->descriptors[IPC_FORK_METER],
                                  .selftest = message->flags & IPC_FORK_SELFTEST,
                                  .parked = message->flags & IPC_FORK_PARKED};
     char why[THREAD_NAMES_SIZE + 64], names[THREAD_NAMES_SIZE];
@@ -202,7 +200,7 @@ static void say_loaded(const struct cohab_engine *description)
 /* load() may crash, or call exit(). */
 static int watch_load(void)
 {
-    struct snapshot *snapshot = shared_map(FD_SNAPSHOT, sizeof(*snapshot), 0);
+    struct snapshot *snapshot = shared_map(FD_SNAPSHOT, 0, sizeof(*snapshot), 0);
     if (!snapshot || capture_init(snapshot, NULL, SNAPSHOT_LOADING) < 0)
         return -1;
     return capture_watch_exit();

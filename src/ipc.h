@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 #define IPC_TEXT_SIZE       1024
-#define IPC_MAX_DESCRIPTORS 5
+#define IPC_MAX_DESCRIPTORS 3
 
 enum ipc_type {
     /* forkserver to master */
@@ -36,14 +36,7 @@ enum {
     IPC_FORK_PARKED = 2,   /* it serves when it is told to */
 };
 
-enum {
-    IPC_FORK_CONTROL,
-    IPC_FORK_ROW,
-    IPC_FORK_BUFFER,
-    IPC_FORK_OUTPUT,
-    IPC_FORK_METER,
-    IPC_FORK_DESCRIPTORS
-};
+enum { IPC_FORK_CONTROL, IPC_FORK_WORKSPACE, IPC_FORK_OUTPUT, IPC_FORK_DESCRIPTORS };
 
 struct ipc_message {
     uint32_t type;   /* enum ipc_type */

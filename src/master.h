@@ -67,7 +67,7 @@ struct seat {
     struct generation *generation; /* NULL: no process */
     struct row *row;               /* NULL: no process */
     uint64_t key;                  /* the row's */
-    int buffer;                    /* memfd */
+    int workspace;                 /* memfd (workspace.h); -1: none */
     int control;
     ev_io control_watcher;
     struct deadline deadline;

@@ -1,16 +1,15 @@
 #include "metrics.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
 #include "request_log.h"
 #include "shared.h"
+#include "workspace.h"
 
 static const char *const fixed_names[METER_METHODS] = {
     [METER_OTHER] = "(other)",
@@ -103,25 +102,26 @@ const char *metrics_name(const struct seat *seat, uint32_t method)
 
 /* --- a worker's meter --- */
 
+unsigned metrics_room(const struct metrics_table *table)
+{
+    return table ? table->methods : METER_METHODS;
+}
+
 int metrics_open(struct seat *seat, struct metrics_table *table)
 {
     struct metering *metering = &seat->metering;
-    unsigned methods = table ? table->methods : METER_METHODS;
-    int memfd = shared_create("cohab-meter", meter_size(methods));
-    if (memfd < 0)
+    size_t at = workspace_meter(seat->master->options->max_frame);
+    metering->methods = metrics_room(table);
+    metering->last = calloc(metering->methods, sizeof(*metering->last));
+    if (!metering->last)
         return -1;
-    metering->meter = shared_map(memfd, meter_size(methods), 0);
-    metering->last = calloc(methods, sizeof(*metering->last));
-    if (!metering->meter || !metering->last) {
-        close(memfd); /* the rest is metrics_close()'s */
-        errno = ENOMEM;
+    metering->meter = shared_map(seat->workspace, at, meter_size(metering->methods), 0);
+    if (!metering->meter)
         return -1;
-    }
     metering->table = table;
-    metering->methods = methods;
     if (table)
         table->references++;
-    return memfd;
+    return 0;
 }
 
 /* Returns false where the meter cannot be right. */

@@ -54,8 +54,10 @@ void metrics_add_methods(struct master *master, struct metrics_table **table,
 /* The table's owner lets go of it; workers may still use it. Sets it to NULL. */
 void metrics_release(struct metrics_table **table);
 
-/* A fresh meter for a worker process that does not exist yet. Returns its memfd, the caller's to close; -1
- * with errno. */
+/* Methods that a meter has room for; of a worker whose generation has this table, which may be NULL. */
+unsigned metrics_room(const struct metrics_table *table);
+/* Begins to count what a worker process will do that does not exist yet: its meter lies in its fresh
+ * workspace. -1 with errno; metrics_close() takes back what has been done. */
 int metrics_open(struct seat *seat, struct metrics_table *table);
 /* The process is gone: its last figures count. */
 void metrics_close(struct seat *seat);

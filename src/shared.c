@@ -20,10 +20,10 @@ int shared_create(const char *name, size_t size)
     return memfd;
 }
 
-void *shared_map(int memfd, size_t size, int resident)
+void *shared_map(int memfd, size_t offset, size_t size, int resident)
 {
-    void *memory =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (resident ? MAP_POPULATE : 0), memfd, 0);
+    int flags = MAP_SHARED | (resident ? MAP_POPULATE : 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, memfd, (off_t)offset);
     if (memory == MAP_FAILED)
         return NULL;
     if (madvise(memory, size, MADV_DONTFORK) < 0) {

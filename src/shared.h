@@ -7,9 +7,10 @@
 
 /* A sealed memfd of that many zero bytes, CLOEXEC. -1 with errno. */
 int shared_create(const char *name, size_t size);
-/* Maps it, readable and writable, not inherited by children of this process. Prefaulted and, where the limits
- * allow it, locked if `resident`. NULL with errno. */
-void *shared_map(int memfd, size_t size, int resident);
+/* Maps a part of it, from `offset` on, a whole number of pages: readable and writable, not inherited by
+ * children of this process. Prefaulted and, where the limits allow it, locked if `resident`. NULL with errno.
+ */
+void *shared_map(int memfd, size_t offset, size_t size, int resident);
 
 /* A memfd of that many zero bytes that the caller alone can write to: it is sealed against every later
  * mapping that could. Returns the caller's mapping, NULL with errno. */

@@ -10,7 +10,6 @@
 #include "deaths.h"
 #include "generation.h"
 #include "pack.h"
-#include "serve.h"
 #include "worker.h"
 
 #define TICK 0.002
@@ -81,7 +80,7 @@ static void report(struct seat *seat, const struct row_view *row)
     deaths_fill_job(crashes_job(crash), seat, row);
     if (item)
         crashes_listen(crash, on_reply, item);
-    (void)crashes_send(crash, seat->buffer, slow ? &seat->output : NULL);
+    (void)crashes_send(crash, seat->workspace, slow ? &seat->output : NULL);
 }
 
 /* Returns whether there is still something to wait for. */

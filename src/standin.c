@@ -17,9 +17,7 @@
 /* Where it finds what a worker is given. */
 enum {
     STANDIN_CONTROL = STDERR_FILENO + 1,
-    STANDIN_ROW,
-    STANDIN_BUFFER,
-    STANDIN_METER,
+    STANDIN_WORKSPACE,
     STANDIN_END,
 };
 
@@ -30,15 +28,13 @@ enum {
 static int place_descriptors(const struct master *master, const int *descriptors)
 {
     const int from[] = {descriptors[IPC_FORK_CONTROL],
-                        descriptors[IPC_FORK_ROW],
-                        descriptors[IPC_FORK_BUFFER],
-                        descriptors[IPC_FORK_METER],
+                        descriptors[IPC_FORK_WORKSPACE],
                         descriptors[IPC_FORK_OUTPUT],
                         descriptors[IPC_FORK_OUTPUT],
                         master->slots.set,
                         master->crashes->table};
-    const int to[] = {STANDIN_CONTROL, STANDIN_ROW,   STANDIN_BUFFER, STANDIN_METER,
-                      STDOUT_FILENO,   STDERR_FILENO, FD_SET,         FD_QUARANTINE};
+    const int to[] = {STANDIN_CONTROL, STANDIN_WORKSPACE, STDOUT_FILENO, STDERR_FILENO,
+                      FD_SET,          FD_QUARANTINE};
     int moved[sizeof(from) / sizeof(*from)];
     for (size_t i = 0; i < sizeof(from) / sizeof(*from); i++)
         if ((moved[i] = fcntl(from[i], F_DUPFD, FD_HANDED_END)) < 0)
@@ -103,10 +99,8 @@ void standin_run(const struct options *options)
     const struct worker_birth birth = {.number = 0,
                                        .master = getppid(),
                                        .control = STANDIN_CONTROL,
-                                       .row = STANDIN_ROW,
-                                       .buffer = STANDIN_BUFFER,
-                                       .output = -1,
-                                       .meter = STANDIN_METER};
+                                       .workspace = STANDIN_WORKSPACE,
+                                       .output = -1};
     fcntl(FD_SET, F_SETFD, FD_CLOEXEC);
     worker_run(&birth, options, &engine);
 }

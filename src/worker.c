@@ -25,6 +25,7 @@
 #include "serve.h"
 #include "shared.h"
 #include "title.h"
+#include "workspace.h"
 
 #define OOM_SCORE_ADDED 500
 #define OOM_SCORE_MAX   1000
@@ -206,14 +207,16 @@ int worker_limit_memory(const struct options *options)
     return setrlimit(RLIMIT_DATA, &limit);
 }
 
-static int map_meter(struct server *server, int memfd)
+/* How many methods it has room for is the master's decision, and the workspace's size. */
+static int map_meter(struct server *server, int workspace)
 {
     struct stat status;
-    if (fstat(memfd, &status) < 0 || (size_t)status.st_size < meter_size(METER_METHODS))
+    size_t at = workspace_meter(server->options->max_frame);
+    if (fstat(workspace, &status) < 0 || (size_t)status.st_size < at + meter_size(METER_METHODS))
         return -1;
-    server->meter = shared_map(memfd, (size_t)status.st_size, 0);
-    server->metered = (unsigned)(((size_t)status.st_size - meter_size(0)) / sizeof(struct meter_method));
-    close(memfd);
+    size_t size = (size_t)status.st_size - at;
+    server->meter = shared_map(workspace, at, size, 0);
+    server->metered = (unsigned)((size - meter_size(0)) / sizeof(struct meter_method));
     return server->meter ? 0 : -1;
 }
 
@@ -231,19 +234,18 @@ static int map_quarantine(struct server *server)
 static int set_up_memory(struct worker *worker, const struct worker_birth *birth,
                          const struct options *options, struct engine *engine)
 {
-    size_t buffer_size = serve_buffer_size(options->max_frame);
-    struct row *row = shared_map(birth->row, ROW_SIZE, 1);
-    unsigned char *buffer = shared_map(birth->buffer, buffer_size + sizeof(struct snapshot), 0);
+    size_t snapshot = workspace_snapshot(options->max_frame);
+    struct row *row = shared_map(birth->workspace, workspace_row(options->max_frame), ROW_SIZE, 1);
+    unsigned char *buffer = shared_map(birth->workspace, 0, snapshot + sizeof(struct snapshot), 0);
     if (!row || !buffer ||
-        capture_init((struct snapshot *)(void *)(buffer + buffer_size), row, SNAPSHOT_STARTING) < 0 ||
+        capture_init((struct snapshot *)(void *)(buffer + snapshot), row, SNAPSHOT_STARTING) < 0 ||
         worker_limit_memory(options) < 0)
         return -1;
     worker->connections = calloc(options->max_connections, sizeof(*worker->connections));
     if (!worker->connections || serve_init(&worker->server, row, buffer, options, engine) < 0 ||
-        map_meter(&worker->server, birth->meter) < 0)
+        map_meter(&worker->server, birth->workspace) < 0)
         return -1;
-    close(birth->row);
-    close(birth->buffer);
+    close(birth->workspace);
     return map_quarantine(&worker->server) < 0 ? -1 : builtin_init();
 }
 

@@ -30,9 +30,9 @@ enum worker_exit {
 struct worker_birth {
     unsigned number;
     pid_t master;
-    pid_t middle;                            /* the process that forked it and exits: its parent at first */
-    int control, row, buffer, output, meter; /* output -1: standard output and error are it already */
-    bool selftest, parked;                   /* as in IPC_FORK */
+    pid_t middle;                   /* the process that forked it and exits: its parent at first */
+    int control, workspace, output; /* output -1: standard output and error are it already */
+    bool selftest, parked;          /* as in IPC_FORK */
 };
 
 /* --max-memory. -1 with errno. */

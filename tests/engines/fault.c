@@ -51,18 +51,13 @@
  *     open_fds() -> list[int]      the worker's open descriptors
  *     open_more(count)             opens /dev/null that often and keeps it; returns the descriptors
  *     scribble(mapping, value, outcome, offset, size) -> int
- *                                  fills every writable shared mapping whose line in /proc/self/maps contains
- *                                  `mapping`, or a part of each; outcome "return" (how many bytes), "crash",
- *                                  "exit", "kill" (SIGKILL) or "spin"
- *     scribble_random(mapping, seed, outcome, offset, size) -> int
- *                                  the same with the bytes of a random generator
- *     timer(seconds)               SIGALRM again and again, handled
- *     block_signals()              blocks every signal from now on
- *     set_signal(signal, action)   "default" or "ignore"
- *     limit_memory(size)           RLIMIT_DATA of this worker
- *     limit_files(count)           RLIMIT_NOFILE of this worker
- *     allocate(size) -> int        allocates, touches and keeps; returns how much this worker keeps by now;
- *                                  RESOURCE_EXHAUSTED if there is no memory
+ *                                  fills "cohab-row", "cohab-request" or "cohab-meter", what the worker
+ * shares with the server, or a part of it; outcome "return" (how many bytes), "crash", "exit", "kill"
+ * (SIGKILL) or "spin" scribble_random(mapping, seed, outcome, offset, size) -> int the same with the bytes of
+ * a random generator timer(seconds)               SIGALRM again and again, handled block_signals() blocks
+ * every signal from now on set_signal(signal, action)   "default" or "ignore" limit_memory(size) RLIMIT_DATA
+ * of this worker limit_files(count)           RLIMIT_NOFILE of this worker allocate(size) -> int allocates,
+ * touches and keeps; returns how much this worker keeps by now; RESOURCE_EXHAUSTED if there is no memory
  *     free_all()                   gives back what allocate() kept
  *     leave_thread()               leaves a thread named "leftover"
  *     fork_child(seconds) -> int   a child lives on that long and holds every descriptor; its pid

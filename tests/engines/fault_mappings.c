@@ -2,6 +2,7 @@
 #include "fault.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,17 +22,30 @@ struct scribbling {
     const char *outcome;
 };
 
+/* Whether a mapping is that part of the worker's workspace (src/workspace.h): the request buffer, with the
+ * snapshot, begins it; the row is a page of its own, which the kernel joins with no neighbour, as it is
+ * locked; the rest is the meter. */
+static bool is_part(const char *name, unsigned long offset, unsigned long size)
+{
+    if (strcmp(name, "cohab-request") == 0)
+        return offset == 0;
+    if (strcmp(name, "cohab-row") == 0)
+        return offset > 0 && size == 4096;
+    return strcmp(name, "cohab-meter") == 0 && offset > 0 && size != 4096;
+}
+
 /* The mappings are found first, so that reading /proc is over when the harm is done. */
-static size_t find_shared_mappings(const char *path, struct piece *pieces)
+static size_t find_shared_mappings(const char *name, struct piece *pieces)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     size_t count = 0;
     char line[4096];
     while (maps != NULL && count < MAPPINGS_MAX && fgets(line, sizeof(line), maps) != NULL) {
-        unsigned long start, end;
+        unsigned long start, end, offset;
         char permissions[8];
-        if (sscanf(line, "%lx-%lx %7s", &start, &end, permissions) == 3 && strcmp(permissions, "rw-s") == 0 &&
-            strstr(line, path) != NULL)
+        if (sscanf(line, "%lx-%lx %7s %lx", &start, &end, permissions, &offset) == 4 &&
+            strcmp(permissions, "rw-s") == 0 && strstr(line, "cohab-workspace") != NULL &&
+            is_part(name, offset, end - start))
             pieces[count++] = (struct piece){.start = (unsigned char *)start, .size = end - start};
     }
     if (maps != NULL)
@@ -40,9 +54,9 @@ static size_t find_shared_mappings(const char *path, struct piece *pieces)
 }
 
 /* Of each mapping the part from `offset` on, `size` bytes at most. */
-static void find_pieces(struct scribbling *scribbling, const char *path, int64_t offset, int64_t size)
+static void find_pieces(struct scribbling *scribbling, const char *name, int64_t offset, int64_t size)
 {
-    scribbling->count = find_shared_mappings(path, scribbling->pieces);
+    scribbling->count = find_shared_mappings(name, scribbling->pieces);
     for (size_t i = 0; i < scribbling->count; i++) {
         struct piece *piece = &scribbling->pieces[i];
         size_t skipped = (size_t)offset < piece->size ? (size_t)offset : piece->size;
@@ -78,12 +92,12 @@ static int finish(struct cohab_call *call, const struct scribbling *scribbling)
 int fault_scribble(struct cohab_call *call)
 {
     struct scribbling scribbling = {.outcome = "return"};
-    const char *path;
+    const char *name;
     int value;
     int64_t offset = 0, size = INT64_MAX;
-    if (cohab_parse(call, "si|sLL", &path, &value, &scribbling.outcome, &offset, &size) != 0)
+    if (cohab_parse(call, "si|sLL", &name, &value, &scribbling.outcome, &offset, &size) != 0)
         return -1;
-    find_pieces(&scribbling, path, offset, size);
+    find_pieces(&scribbling, name, offset, size);
     for (size_t i = 0; i < scribbling.count; i++)
         memset(scribbling.pieces[i].start, value, scribbling.pieces[i].size);
     return finish(call, &scribbling);
@@ -110,12 +124,12 @@ static void fill_randomly(struct piece piece, uint64_t *state)
 int fault_scribble_random(struct cohab_call *call)
 {
     struct scribbling scribbling = {.outcome = "return"};
-    const char *path;
+    const char *name;
     int64_t seed, offset = 0, size = INT64_MAX;
-    if (cohab_parse(call, "sL|sLL", &path, &seed, &scribbling.outcome, &offset, &size) != 0)
+    if (cohab_parse(call, "sL|sLL", &name, &seed, &scribbling.outcome, &offset, &size) != 0)
         return -1;
     uint64_t state = (uint64_t)seed;
-    find_pieces(&scribbling, path, offset, size);
+    find_pieces(&scribbling, name, offset, size);
     for (size_t i = 0; i < scribbling.count; i++)
         fill_randomly(scribbling.pieces[i], &state);
     return finish(call, &scribbling);
