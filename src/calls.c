@@ -56,7 +56,7 @@ static bool find_running(const struct seat *seat, struct running *running)
         return false;
     running->slot = &slots->slots[slot];
     size_t size = running->row.received < HEAD_SIZE ? (size_t)running->row.received : HEAD_SIZE;
-    ssize_t count = pread(seat->buffer, running->head, size, 0);
+    ssize_t count = pread(seat->workspace, running->head, size, 0);
     running->head_size = count < 0 ? 0 : (size_t)count;
     row_read(seat->row, seat->key, &again);
     return again.valid && again.state == ROW_RUNNING && again.request == running->row.request;
