@@ -59,7 +59,7 @@ static void print_failed(const msgpack_object *result)
     fputs("; generation ", stderr);
     object_put(stderr, result, "generation");
     fputs(" goes on\n", stderr);
-    if (!output)
+    if (!output || output->via.str.size == 0)
         return;
     fputs("what it printed last:\n", stderr);
     for (uint32_t at = 0; at < output->via.str.size;) {
