@@ -462,7 +462,7 @@ void generation_died(struct generation *generation, int status, uint64_t peak)
         note_life(generation, status);
     }
     (void)kill(-generation->pid, SIGKILL); /* what load() has started, and births that had not come far */
-    reload_on_death(master, generation); /* looks at its last output; what has a pid is not swept */
+    reload_on_death(master, generation);   /* looks at its last output; what has a pid is not swept */
     close_memory(generation);
     generation->pid = 0;
     if (master->state == MASTER_STARTING)

@@ -76,9 +76,10 @@ def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
 
 
 def test_every_option_and_signal_is_explained() -> None:
-    """Those of the pool: other pages have the others."""
+    """Those of the pool and the queue: other pages have the others."""
     page = PAGE.read_text()
     options = ["--max-requests", "--max-private", "--max-age", "--spare", "--idle-timeout", "--load-timeout"]
+    options += ["--max-queue-time", "--max-connections", "--max-connections-per-uid"]
     for word in options:
         assert f"`{word}" in page or f"{word} " in page, word
     for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
