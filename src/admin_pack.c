@@ -9,7 +9,9 @@
 #include "crashes.h"
 #include "generation.h"
 #include "heartbeat.h"
+#include "metrics.h"
 #include "pack.h"
+#include "queue.h"
 #include "text.h"
 
 /* --- status --- */
@@ -123,11 +125,29 @@ static void pack_reload(const struct master *master, msgpack_packer *packer)
 static void pack_connections(const struct master *master, msgpack_packer *packer)
 {
     pack_text(packer, "connections");
-    msgpack_pack_map(packer, 4);
+    msgpack_pack_map(packer, 5);
     pack_number_entry(packer, "open", master->slots.open - heartbeat_open(master));
     pack_number_entry(packer, "max", master->options->max_connections);
     pack_number_entry(packer, "accepted", master->accepted);
+    if (master->options->max_connections_per_uid > 0)
+        pack_number_entry(packer, "max_per_uid", master->options->max_connections_per_uid);
+    else
+        pack_nil_entry(packer, "max_per_uid");
     pack_number_entry(packer, "refused", master->refused);
+}
+
+static void pack_queue(struct master *master, msgpack_packer *packer)
+{
+    struct queue_sight sight;
+    queue_measure(master, &sight);
+    for (unsigned i = 0; i <= master->seat_count; i++)
+        metrics_collect(&master->seats[i]);
+    pack_text(packer, "queue");
+    msgpack_pack_map(packer, 4);
+    pack_number_entry(packer, "waiting", sight.waiting);
+    pack_seconds_entry(packer, "oldest", sight.oldest);
+    pack_number_entry(packer, "timeouts", master->metrics->late);
+    pack_number_entry(packer, "shed", master->metrics->shed);
 }
 
 static void pack_totals(const struct master *master, msgpack_packer *packer)
@@ -164,7 +184,7 @@ static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_
     if (seat->row)
         row_read(seat->row, seat->key, &row);
     bool running = seat->child.state == CHILD_READY && row.state == ROW_RUNNING;
-    msgpack_pack_map(packer, 9);
+    msgpack_pack_map(packer, 10);
     pack_number_entry(packer, "number", seat->child.number);
     if (seat->child.pid > 0)
         pack_number_entry(packer, "pid", (uint64_t)seat->child.pid);
@@ -179,6 +199,10 @@ static void pack_worker(const struct seat *seat, msgpack_packer *packer, uint64_
         pack_nil_entry(packer, "method");
         pack_nil_entry(packer, "running");
     }
+    if (running && metrics_queued(row.queued) > 0)
+        pack_seconds_entry(packer, "queued", row.queued);
+    else
+        pack_nil_entry(packer, "queued");
     pack_number_entry(packer, "calls", row.calls);
     if (row.private_memory > 0)
         pack_number_entry(packer, "private", row.private_memory);
@@ -250,11 +274,11 @@ static void pack_log(const struct master *master, msgpack_packer *packer)
     pack_number_entry(packer, "output_dropped", output_lines_skipped());
 }
 
-void admin_pack_status(const struct master *master, msgpack_packer *packer)
+void admin_pack_status(struct master *master, msgpack_packer *packer)
 {
     uint64_t now = clock_now();
     const char *problem = master->load_problem[0] ? master->load_problem : master->start_problem;
-    msgpack_pack_map(packer, 12);
+    msgpack_pack_map(packer, 13);
     pack_number_entry(packer, "version", 1);
     pack_optional_entry(packer, "problem", problem);
     pack_server(master, packer, now);
@@ -262,6 +286,7 @@ void admin_pack_status(const struct master *master, msgpack_packer *packer)
     pack_generations(master, packer, now);
     pack_reload(master, packer);
     pack_connections(master, packer);
+    pack_queue(master, packer);
     pack_totals(master, packer);
     pack_workers(master, packer, now);
     pack_deaths(master, packer, now);

@@ -9,7 +9,7 @@
 #include "upgrade.h"
 
 /* What status() returns. */
-void admin_pack_status(const struct master *master, msgpack_packer *packer);
+void admin_pack_status(struct master *master, msgpack_packer *packer);
 /* What quarantine_list() returns. */
 void admin_pack_quarantine(struct master *master, msgpack_packer *packer);
 /* What reload() returns when it has ended, either way. */

@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "deaths.h"
+#include "metrics.h"
 #include "pack.h"
 #include "supervise.h"
 
@@ -38,15 +39,11 @@ static void pack_key_head(msgpack_packer *packer, const unsigned char *head, siz
 struct running {
     struct row_view row;
     const struct slot *slot;
-    unsigned char head[HEAD_SIZE];
-    size_t head_size;
 };
 
-/* The head is read between two looks: the same request runs at both. */
 static bool find_running(const struct seat *seat, struct running *running)
 {
     const struct slots *slots = &seat->master->slots;
-    struct row_view again;
     uint32_t slot;
     if (!seat_serves(seat))
         return false;
@@ -55,11 +52,7 @@ static bool find_running(const struct seat *seat, struct running *running)
         !slots_find(slots, running->row.claim, &slot))
         return false;
     running->slot = &slots->slots[slot];
-    size_t size = running->row.received < HEAD_SIZE ? (size_t)running->row.received : HEAD_SIZE;
-    ssize_t count = pread(seat->workspace, running->head, size, 0);
-    running->head_size = count < 0 ? 0 : (size_t)count;
-    row_read(seat->row, seat->key, &again);
-    return again.valid && again.state == ROW_RUNNING && again.request == running->row.request;
+    return true;
 }
 
 /* Why the call has been told to stop; NULL: it has not. */
@@ -101,7 +94,12 @@ static void pack_running(msgpack_packer *packer, const struct seat *seat, const 
         pack_text(packer, why);
     else
         msgpack_pack_nil(packer);
-    pack_key_head(packer, running->head, running->head_size);
+    if (metrics_queued(row->queued) > 0) {
+        pack_key_seconds(packer, "queued", 0, row->queued);
+    } else {
+        pack_text(packer, "queued");
+        msgpack_pack_nil(packer);
+    }
 }
 
 /* An array of which is known only in the end how long it is. */

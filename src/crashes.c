@@ -145,13 +145,14 @@ static void carry_out(struct master *master, uint32_t slot, enum recovery_action
 static void count_answer(const struct crash *crash, const char *code, size_t size)
 {
     const struct reporter_job *job = &crash->job;
-    metrics_count_answer(
-        crash->crashes->master,
-        LOG_FIELDS(.worker = job->worker, .pid = job->pid, .generation = job->generation,
-                   .method = job->method, .code = code,
-                   .duration = metrics_duration(job->started, job->born_at), .has_call = true,
-                   .request_bytes = job->received < UINT32_MAX ? job->received : 0, .response_bytes = size,
-                   .peer_pid = job->peer_pid, .peer_uid = job->peer_uid));
+    metrics_count_answer(crash->crashes->master,
+                         LOG_FIELDS(.worker = job->worker, .pid = job->pid, .generation = job->generation,
+                                    .method = job->method, .code = code,
+                                    .duration = metrics_duration(job->started, job->born_at),
+                                    .queued = metrics_queued(job->queued), .has_call = true,
+                                    .request_bytes = job->received < UINT32_MAX ? job->received : 0,
+                                    .response_bytes = size, .peer_pid = job->peer_pid,
+                                    .peer_uid = job->peer_uid));
 }
 
 /* The caller's wait ends; reply is NULL where the reporter has not come so far. */

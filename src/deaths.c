@@ -124,7 +124,8 @@ static void count_answer(struct seat *seat, const struct row_view *row, const ch
     metrics_count_answer(
         master, SEAT_FIELDS(seat, .method = ran ? row->method : "(other)", .code = code,
                             .duration = ran ? metrics_duration(row->started, seat->child.born_at) : 0,
-                            .has_call = true, .request_bytes = received, .response_bytes = size,
+                            .queued = ran ? metrics_queued(row->queued) : 0, .has_call = true,
+                            .request_bytes = received, .response_bytes = size,
                             .peer_pid = master->slots.slots[slot].peer_pid,
                             .peer_uid = master->slots.slots[slot].peer_uid));
 }
@@ -393,6 +394,7 @@ void deaths_fill_job(struct reporter_job *job, const struct seat *seat, const st
     job->msgid = row->msgid;
     job->idempotent = row->idempotent;
     job->started = row->started;
+    job->queued = row->queued;
     job->received = row->received;
     memcpy(job->method, row->method, sizeof(job->method));
     if (slots_find(&master->slots, row->claim, &slot)) {

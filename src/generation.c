@@ -350,6 +350,14 @@ static void note_failure(struct backoff *backoff)
     backoff_note(backoff, &(struct life){.born_at = now, .ended_at = now});
 }
 
+/* One that has never loaded, and so has no workers, is tried again under the next number. */
+static void start_again(struct generation *generation)
+{
+    generation->number = generation->master->last_generation + 1;
+    if (start_forkserver(generation) == 0)
+        generation->master->last_generation++;
+}
+
 void generation_keep(struct master *master)
 {
     struct generation *present = master->present;
@@ -358,7 +366,7 @@ void generation_keep(struct master *master)
     if (present->loaded)
         replace_present(master);
     else
-        (void)start_forkserver(present);
+        start_again(present);
     if (master->present->pid == 0)
         note_failure(&master->loads);
 }
@@ -473,7 +481,7 @@ void generation_died(struct generation *generation, int status, uint64_t peak)
         note_life(generation, status);
     }
     (void)kill(-generation->pid, SIGKILL); /* what load() has started, and births that had not come far */
-    reload_on_death(master, generation); /* looks at its last output; what has a pid is not swept */
+    reload_on_death(master, generation);   /* looks at its last output; what has a pid is not swept */
     close_memory(generation);
     generation->pid = 0;
     if (master->state == MASTER_STARTING)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -60,17 +61,37 @@ static bool is_full(const struct master *master)
     return master->slots.open - heartbeat_open(master) >= master->options->max_connections;
 }
 
+/* Whether --max-connections-per-uid is reached. Where the peer is unknown, slots_add() will say so. */
+static bool has_enough(const struct master *master, int connection, uid_t *uid)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    unsigned most = master->options->max_connections_per_uid;
+    if (most == 0 || getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return false;
+    *uid = peer.uid;
+    uint32_t own = peer.uid == geteuid() ? heartbeat_open(master) : 0;
+    return slots_count_of(&master->slots, peer.uid) - own >= most;
+}
+
 static void take_connection(struct master *master, int connection)
 {
-    static const struct envelope_error too_many = {.code = "RESOURCE_EXHAUSTED",
-                                                   .reason = "TOO_MANY_CONNECTIONS",
-                                                   .message =
-                                                       "the server has as many connections as it may have "
-                                                       "(--max-connections)",
-                                                   .retry = true};
-    if (is_full(master))
+    char message[128];
+    struct envelope_error too_many = {
+        .code = "RESOURCE_EXHAUSTED", .reason = "TOO_MANY_CONNECTIONS", .message = message, .retry = true};
+    uid_t uid;
+    if (is_full(master) || has_enough(master, connection, &uid))
         cancel_look(master); /* of those that have gone away the loop may be yet to hear */
     if (is_full(master)) {
+        snprintf(message, sizeof(message),
+                 "the server has as many connections as it may have (--max-connections)");
+        refuse_connection(master, connection, &too_many);
+        return;
+    }
+    if (has_enough(master, connection, &uid)) {
+        snprintf(message, sizeof(message),
+                 "user %u has as many connections as one may have (--max-connections-per-uid)",
+                 (unsigned)uid);
         refuse_connection(master, connection, &too_many);
         return;
     }
@@ -538,6 +559,7 @@ int master_run(const struct options *options)
     options_check_directories(options);
     raise_descriptor_limit(&adjusted);
     master = (struct master){.options = &adjusted, .started_at = clock_now()};
+    master.queue_empty_at = master.started_at;
     set_up(&master);
     master.present = generation_start(&master, &(struct engine_spec){.name = adjusted.engine_name,
                                                                      .argc = adjusted.engine_argc,

@@ -44,13 +44,13 @@ struct look {
 
 /* A worker's meter (metrics.h). */
 struct metering {
-    struct meter *meter;         /* NULL: none */
-    unsigned methods;            /* that it has room for */
-    struct metrics_table *table; /* NULL: it has only those that every engine has */
-    struct meter_figures *last;  /* one a method */
-    uint64_t refused, lost;      /* as they were last */
-    uint64_t read;               /* records */
-    bool spoilt;                 /* it is not read any more */
+    struct meter *meter;                /* NULL: none */
+    unsigned methods;                   /* that it has room for */
+    struct metrics_table *table;        /* NULL: it has only those that every engine has */
+    struct meter_figures *last;         /* one a method */
+    uint64_t refused, late, shed, lost; /* as they were last */
+    uint64_t read;                      /* records */
+    bool spoilt;                        /* it is not read any more */
 };
 
 /* Why a worker is to be replaced by a fresh one. */
@@ -155,8 +155,9 @@ struct master {
     bool sweep_again; /* another row was lost meanwhile */
     ev_timer resume;  /* accepting goes on after a pause for lack of descriptors */
 
-    uint64_t past_calls; /* of workers that are gone */
-    uint64_t recycled;   /* workers that were due */
+    uint64_t queue_empty_at; /* when a look last found no request waiting (queue.h): CLOCK_MONOTONIC, ns */
+    uint64_t past_calls;     /* of workers that are gone */
+    uint64_t recycled;       /* workers that were due */
     uint64_t reloads, failed_reloads;
     uint64_t accepted, refused;
     uint64_t worker_deaths, forkserver_deaths;

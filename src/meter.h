@@ -63,6 +63,8 @@ struct meter_record {
 
 struct meter {
     _Atomic uint64_t refused; /* requests in quarantine */
+    _Atomic uint64_t late;    /* requests past their deadline when they were taken up */
+    _Atomic uint64_t shed;    /* requests refused by --max-queue-time */
     /* A ring: record n lies at n % METER_RECORDS. */
     _Atomic uint64_t written; /* records, by the worker */
     _Atomic uint64_t lost;    /* records that had no room, by the worker */

@@ -142,6 +142,8 @@ static bool fold(struct seat *seat)
             return false;
     }
     return meter_fold_word(&metering->meter->refused, &metering->refused, &metrics->refused, age) &&
+           meter_fold_word(&metering->meter->late, &metering->late, &metrics->late, age) &&
+           meter_fold_word(&metering->meter->shed, &metering->shed, &metrics->shed, age) &&
            meter_fold_word(&metering->meter->lost, &metering->lost, &metrics->unlogged, age);
 }
 
@@ -183,6 +185,11 @@ uint64_t metrics_duration(uint64_t started, uint64_t born_at)
     return started >= born_at && started < now ? now - started : 0;
 }
 
+uint64_t metrics_queued(uint64_t queued)
+{
+    return queued <= METER_QUEUED_MAX ? queued : 0;
+}
+
 void metrics_count_answer(struct master *master, const struct log_fields *call)
 {
     char text[METER_NAME_SIZE];
@@ -194,6 +201,10 @@ void metrics_count_answer(struct master *master, const struct log_fields *call)
     figures->words[METER_DURATION_SUM] += call->duration;
     figures->words[METER_REQUEST_BYTES] += call->request_bytes;
     figures->words[METER_RESPONSE_BYTES] += call->response_bytes;
+    if (call->queued > 0) {
+        add_one(figures, METER_QUEUED + meter_bucket(call->queued));
+        figures->words[METER_QUEUED_SUM] += call->queued;
+    }
     request_log_answer(master, call);
 }
 

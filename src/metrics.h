@@ -39,6 +39,8 @@ struct metrics {
     char names[METRICS_SERIES_MAX][METER_NAME_SIZE];
     struct meter_figures totals[METRICS_SERIES_MAX];
     uint64_t refused;  /* requests in quarantine */
+    uint64_t late;     /* requests past their deadline when a worker took them up */
+    uint64_t shed;     /* requests refused by --max-queue-time */
     uint64_t unlogged; /* requests that --log-requests or --slow had no room for */
     uint64_t unlogged_said;
     uint64_t deaths[METRICS_DEATHS];
@@ -72,6 +74,8 @@ const char *metrics_name(const struct seat *seat, uint32_t method);
 void metrics_count_answer(struct master *master, const struct log_fields *call);
 /* How long such a call has run: started and born_at as the worker's row and the seat have them. */
 uint64_t metrics_duration(uint64_t started, uint64_t born_at);
+/* How long it had waited before, as its row has it. 0: unknown. */
+uint64_t metrics_queued(uint64_t queued);
 void metrics_count_death(struct master *master, enum end_cause end, int status);
 
 /* Everything, in the Prometheus text format, as one string. -1 without memory. */

@@ -9,6 +9,7 @@
 #include "heartbeat.h"
 #include "log.h"
 #include "metrics.h"
+#include "queue.h"
 
 #define LABELS(...)                                                                                          \
     (const struct exposition_label[])                                                                        \
@@ -96,6 +97,20 @@ static void put_connections(FILE *out, const struct master *master)
             master->options->max_connections);
     put_one(out, "cohab_connections_accepted_total", "counter", "Connections accepted.", master->accepted);
     put_one(out, "cohab_connections_refused_total", "counter", "Connections refused.", master->refused);
+}
+
+static void put_queue(FILE *out, struct master *master)
+{
+    struct queue_sight sight;
+    queue_measure(master, &sight);
+    put_one(out, "cohab_queue_waiting", "gauge",
+            "Connections with a request that no worker has taken up yet.", sight.waiting);
+    exposition_begin(out, "cohab_queue_oldest_seconds", "gauge", "None of these has waited for longer.");
+    exposition_seconds(out, "cohab_queue_oldest_seconds", NULL, sight.oldest);
+    put_one(out, "cohab_queue_timeouts_total", "counter",
+            "Requests that were past their deadline when a worker took them up.", master->metrics->late);
+    put_one(out, "cohab_queue_shed_total", "counter", "Requests refused for --max-queue-time.",
+            master->metrics->shed);
 }
 
 enum { STARTING, IDLE, BUSY, LEAVING, STATES };
@@ -188,12 +203,13 @@ static void put_server(FILE *out, const struct master *master)
     exposition_seconds(out, "cohab_uptime_seconds", NULL, clock_now() - master->started_at);
 }
 
-static void put_all(FILE *out, const struct master *master)
+static void put_all(FILE *out, struct master *master)
 {
     put_server(out, master);
     put_methods(out, master->metrics);
     put_cancelled(out, master->metrics);
     put_connections(out, master);
+    put_queue(out, master);
     put_workers(out, master);
     put_deaths(out, master);
     put_crashes(out, master->crashes, master->metrics);

@@ -24,6 +24,8 @@ const struct option_rule option_rules[] = {
      "permissions of the socket, octal", false},
     {"max-connections", OPTION_NUMBER, FIELD(max_connections), "1024", 1, 65536, "N", NULL,
      "clients at once; more are refused", false},
+    {"max-connections-per-uid", OPTION_NUMBER, FIELD(max_connections_per_uid), "0", 0, 65536, "N", NULL,
+     "clients of one user at once; 0: no limit of their own", false},
     {"max-frame", OPTION_SIZE32, FIELD(max_frame), "64M+64K", 64, FRAME_MAX_LIMIT, "SIZE", NULL,
      "largest request or response, less than 2G", false},
     {"io-timeout", OPTION_SECONDS, FIELD(io_timeout), "0.5", 1, 0, "S", NULL,
@@ -50,6 +52,10 @@ const struct option_rule option_rules[] = {
      "deadline of a request that brings none (30, or --max-timeout)", false},
     {"max-timeout", OPTION_SECONDS, FIELD(max_timeout), "300", 1, 0, "S", NULL,
      "latest deadline of any request", false},
+    {"max-queue-time", OPTION_SECONDS, FIELD(max_queue_time), "0", 0, 0, "S", NULL,
+     "refuse requests that have waited for longer, once waits have been too long for S (0.1 s at least); 0: "
+     "never",
+     false},
     {"kill-grace", OPTION_SECONDS, FIELD(kill_grace), "0.1", 0, 0, "S", NULL,
      "after its deadline a call has this long to notice, its worker the same again to end itself; then it is "
      "killed",

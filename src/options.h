@@ -15,6 +15,8 @@ struct options {
     unsigned spare;     /* workers kept ready beside those that serve */
     uint32_t max_frame; /* bytes */
     unsigned max_connections;
+    unsigned max_connections_per_uid;                                            /* 0: no limit */
+    uint64_t max_queue_time;                                                     /* ns; 0: no limit */
     uint64_t default_timeout, max_timeout, kill_grace, io_timeout, stop_timeout; /* ns */
     uint64_t stall_timeout, spin;                                                /* ns */
     uint64_t load_timeout, idle_timeout;                                         /* ns */

@@ -70,6 +70,7 @@ struct reporter_job {
     uint32_t msgid;
     uint32_t idempotent;
     uint64_t started;  /* CLOCK_MONOTONIC, ns */
+    uint64_t queued;   /* as the row has it, ns */
     uint64_t received; /* bytes at the beginning of that memory */
     int32_t peer_pid;  /* 0: unknown */
     uint32_t peer_uid;

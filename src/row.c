@@ -81,6 +81,7 @@ void row_read(const struct row *row, uint64_t key, struct row_view *view)
     view->msgid = atomic_load_explicit(&row->msgid, memory_order_relaxed);
     view->deadline = atomic_load_explicit(&row->deadline, memory_order_relaxed);
     view->started = atomic_load_explicit(&row->started, memory_order_relaxed);
+    view->queued = atomic_load_explicit(&row->queued, memory_order_relaxed);
     view->calls = atomic_load_explicit(&row->calls, memory_order_relaxed);
     view->idempotent = atomic_load_explicit(&row->idempotent, memory_order_relaxed) != 0;
     view->private_memory = atomic_load_explicit(&row->private_memory, memory_order_relaxed);

@@ -68,6 +68,8 @@ struct row {
         request; /* number of the request in this worker's life, from 1; written before the words below */
     _Atomic uint64_t deadline; /* CLOCK_MONOTONIC, ns */
     _Atomic uint64_t started;  /* when the engine was called: CLOCK_MONOTONIC, ns */
+    _Atomic uint64_t queued;   /* how long the request had waited by then, as far as its client tells, ns; 0:
+                                  unknown */
     _Atomic uint64_t calls;    /* requests answered */
     _Atomic uint64_t received; /* bytes in the request buffer before the receive under way */
     _Atomic uint32_t idempotent;
@@ -102,6 +104,7 @@ struct row_view {
     uint64_t request;
     uint64_t deadline;
     uint64_t started;
+    uint64_t queued;
     uint64_t calls;
     uint64_t received; /* bytes in the request buffer; saturates */
     uint64_t sent;     /* bytes of the response that are out; of its last part, where the size is unknown */
@@ -122,8 +125,9 @@ static inline uint64_t row_seal(uint64_t claim, uint64_t key)
 }
 
 /* Copies a row that was given that key. Of a living worker the copy is consistent where it says RUNNING:
- * claim, request, msgid and deadline then belong together; it says WAITING where they changed under the
- * reader. It may be not valid for a moment, when the worker goes on while it is read. */
+ * claim, request, msgid and deadline (and started and queued) then belong together; it says WAITING where
+ * they changed under the reader. It may be not valid for a moment, when the worker goes on while it is read.
+ */
 void row_read(const struct row *row, uint64_t key, struct row_view *view);
 /* The master: what ROW_NO_WORKER has callers told from now on; cut where long. */
 void row_publish_refusal(struct row *row, const char *words);

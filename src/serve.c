@@ -247,6 +247,7 @@ static void record_running(struct server *server, const struct cohab_call *call,
     atomic_store_explicit(&row->msgid, msgid, memory_order_relaxed);
     atomic_store_explicit(&row->deadline, call->deadline, memory_order_relaxed);
     atomic_store_explicit(&row->started, now, memory_order_relaxed);
+    atomic_store_explicit(&row->queued, server->record.queued, memory_order_relaxed);
     atomic_store_explicit(&row->idempotent, method->flags & COHAB_IDEMPOTENT, memory_order_relaxed);
     record_method(row, method->name, call->method->name_length);
     serve_set_state(server, ROW_RUNNING);
@@ -299,18 +300,41 @@ static bool refuse_as_ordered(const struct row *row, char *message, size_t size,
     }
 }
 
-/* What keeps a well-formed request from the engine, before its parameters are unpacked: that may take many
- * times their size. */
-static bool refuse(const struct server *server, const struct cohab_call *call,
-                   const struct envelope_request *request, uint64_t now, char *message, size_t size,
-                   struct envelope_error *error)
+/* A request that has waited in vain, or for too long. */
+static bool refuse_waited(struct server *server, const struct cohab_call *call, uint64_t now, char *message,
+                          size_t size, struct envelope_error *error)
 {
-    if (refuse_as_ordered(server->row, message, size, error)) {
-        return true;
-    } else if (now >= call->deadline) {
+    uint64_t target = server->options->max_queue_time;
+    bool too_long = target && shed_look(&server->shed, now, server->record.queued, target);
+    if (now >= call->deadline) {
         *error =
             (struct envelope_error){.code = "DEADLINE_EXCEEDED", .reason = "QUEUE_TIMEOUT", .retry = true};
         snprintf(message, size, "the deadline passed before a worker was free");
+        if (server->meter)
+            meter_add(&server->meter->late, 1);
+    } else if (too_long) {
+        *error = (struct envelope_error){.code = "RESOURCE_EXHAUSTED", .reason = "OVERLOADED", .retry = true};
+        snprintf(
+            message, size,
+            "the server is overloaded: requests wait for longer than --max-queue-time %g s, this one %.3f s",
+            (double)target / 1e9, (double)server->record.queued / 1e9);
+        if (server->meter)
+            meter_add(&server->meter->shed, 1);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* What keeps a well-formed request from the engine, before its parameters are unpacked: that may take many
+ * times their size. */
+static bool refuse(struct server *server, const struct cohab_call *call,
+                   const struct envelope_request *request, uint64_t now, char *message, size_t size,
+                   struct envelope_error *error)
+{
+    if (refuse_as_ordered(server->row, message, size, error) ||
+        refuse_waited(server, call, now, message, size, error)) {
+        return true;
     } else if (!call->method) {
         int shown = request->method_length < 200 ? (int)request->method_length : 200;
         *error = (struct envelope_error){.code = "UNIMPLEMENTED", .reason = "NO_SUCH_METHOD"};

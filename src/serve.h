@@ -15,6 +15,7 @@
 #include "quarantine.h"
 #include "response.h"
 #include "row.h"
+#include "shed.h"
 
 struct server {
     struct row *row;
@@ -28,13 +29,14 @@ struct server {
     struct meter *meter;                       /* NULL: nothing is counted */
     unsigned metered;                          /* methods that it has room for */
     struct meter_record record;                /* of the request under way; its peer is set by the worker */
-    uint64_t begun;                            /* when that was read; CLOCK_MONOTONIC, ns */
-    uint64_t key;                              /* the row's */
-    uint64_t request;                          /* number of the last request */
-    size_t received;                           /* bytes in the buffer */
-    size_t touched;                            /* most bytes that the buffer held since it was last trimmed */
-    size_t largest;                            /* request or response of this claim */
-    bool was_large;                            /* the claim before this one: over LARGE */
+    struct shed shed;
+    uint64_t begun;   /* when that was read; CLOCK_MONOTONIC, ns */
+    uint64_t key;     /* the row's */
+    uint64_t request; /* number of the last request */
+    size_t received;  /* bytes in the buffer */
+    size_t touched;   /* most bytes that the buffer held since it was last trimmed */
+    size_t largest;   /* request or response of this claim */
+    bool was_large;   /* the claim before this one: over LARGE */
 };
 
 /* Size of the request buffer for a largest body; whole pages. */

@@ -30,7 +30,8 @@ int slots_init(struct slots *slots, uint32_t count)
         .count = count, .set = epoll_create1(EPOLL_CLOEXEC), .hangups = epoll_create1(EPOLL_CLOEXEC)};
     slots->slots = calloc(count, sizeof(*slots->slots));
     slots->free = calloc(count, sizeof(*slots->free));
-    if (slots->set < 0 || slots->hangups < 0 || !slots->slots || !slots->free)
+    slots->users = calloc(count, sizeof(*slots->users));
+    if (slots->set < 0 || slots->hangups < 0 || !slots->slots || !slots->free || !slots->users)
         return -1;
     for (uint32_t i = 0; i < count; i++) {
         slots->slots[i].generation = 1;
@@ -86,6 +87,41 @@ static int prepare(struct slot *slot, int connection, uint64_t io_timeout)
     return limit_waits(connection, io_timeout);
 }
 
+/* --- users --- */
+
+/* Its place, or the one behind all. */
+static uint32_t find_user(const struct slots *slots, uid_t uid)
+{
+    uint32_t i = 0;
+    while (i < slots->user_count && slots->users[i].uid != uid)
+        i++;
+    return i;
+}
+
+uint32_t slots_count_of(const struct slots *slots, uid_t uid)
+{
+    uint32_t user = find_user(slots, uid);
+    return user < slots->user_count ? slots->users[user].open : 0;
+}
+
+/* There is room: no more users than connections. */
+static void count_in(struct slots *slots, uid_t uid)
+{
+    uint32_t user = find_user(slots, uid);
+    if (user == slots->user_count)
+        slots->users[slots->user_count++] = (struct slots_user){.uid = uid};
+    slots->users[user].open++;
+}
+
+static void count_out(struct slots *slots, uid_t uid)
+{
+    uint32_t user = find_user(slots, uid);
+    if (--slots->users[user].open == 0)
+        slots->users[user] = slots->users[--slots->user_count];
+}
+
+/* --- coming and going --- */
+
 static int discard(int connection)
 {
     int saved = errno;
@@ -108,6 +144,7 @@ int slots_add(struct slots *slots, int connection, uint64_t io_timeout)
         return discard(descriptor(slot));
     slots->slots[slot].open = true;
     slots->open++;
+    count_in(slots, slots->slots[slot].peer_uid);
     return (int)slot;
 }
 
@@ -147,6 +184,7 @@ void slots_close(struct slots *slots, uint32_t number)
     slot->suspect = false;
     slot->generation = slot->generation >= UINT32_MAX - 1 ? 1 : slot->generation + 1;
     slots->open--;
+    count_out(slots, slot->peer_uid);
     slots->free[slots->count - slots->open - 1] = number;
 }
 
@@ -249,6 +287,25 @@ int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t siz
         return 0;
     slots_close(slots, slot);
     return -1;
+}
+
+/* One system call for all that have nothing. */
+unsigned slots_find_unread(const struct slots *slots, uint32_t *next, uint32_t found[SLOTS_POLLED])
+{
+    struct pollfd watched[SLOTS_POLLED];
+    nfds_t count = 0;
+    unsigned unread = 0;
+    for (; *next < slots->count && count < SLOTS_POLLED; ++*next)
+        if (slots->slots[*next].open)
+            watched[count++] = (struct pollfd){.fd = descriptor(*next), .events = POLLIN};
+    if (count == 0 || poll(watched, count, 0) <= 0)
+        return 0;
+    for (nfds_t i = 0; i < count; i++) {
+        uint32_t slot = (uint32_t)(watched[i].fd - FD_BASE);
+        if (watched[i].revents & POLLIN && slots_unread(slot) > 0)
+            found[unread++] = slot;
+    }
+    return unread;
 }
 
 int slots_unread(uint32_t slot)

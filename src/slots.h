@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Polled in one step. */
+#define SLOTS_POLLED 256u
+
 struct slot {
     uint32_t generation;
     bool open;
@@ -24,9 +27,17 @@ struct slot {
     uid_t peer_uid;
 };
 
+/* How many connections one user has. */
+struct slots_user {
+    uid_t uid;
+    uint32_t open;
+};
+
 struct slots {
     struct slot *slots;
-    uint32_t *free; /* stack of free slot numbers */
+    uint32_t *free;           /* stack of free slot numbers */
+    struct slots_user *users; /* those that have any, in no order */
+    uint32_t user_count;
     uint32_t count; /* capacity */
     uint32_t open;
     uint32_t in_doubt;
@@ -67,6 +78,11 @@ void slots_suspect(struct slots *slots, bool first);
 /* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns
  * -1. */
 int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size);
+/* The connections that a user has. */
+uint32_t slots_count_of(const struct slots *slots, uid_t uid);
+/* Finds the next connections with unread bytes, from slot *next on, which becomes the one to go on with: at
+ * the end slots->count. Returns how many there are in found. They may be claimed. */
+unsigned slots_find_unread(const struct slots *slots, uint32_t *next, uint32_t found[SLOTS_POLLED]);
 /* Bytes that wait unread in the connection. */
 int slots_unread(uint32_t slot);
 /* Has the kernel wake a worker for whatever is ready: after each reap, and again from time to time, as it

@@ -22,6 +22,7 @@
 #include "ipc.h"
 #include "log.h"
 #include "metrics.h"
+#include "queue.h"
 #include "request_log.h"
 #include "serve.h"
 #include "shared.h"
@@ -358,7 +359,7 @@ bool supervise_look(struct master *master)
     }
     output_resume(&master->crashes->output);
     bool logs = request_log_look(master);
-    births_look(master, busy, slots_poll(&master->slots));
+    births_look(master, busy, queue_look(master));
     return busy > 0 || logs;
 }
 

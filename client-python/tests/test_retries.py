@@ -68,6 +68,8 @@ def test_all_crashes_are_chained(start_server: StartServer, connect: Connect) ->
         error_map("INTERNAL", "ENGINE_CRASHED", executed=True, retry=False),
         error_map("UNAVAILABLE", "STOPPING", retry=True),
         error_map("RESOURCE_EXHAUSTED", "NO_MEMORY", retry=True),
+        error_map("RESOURCE_EXHAUSTED", "OVERLOADED", retry=True),
+        error_map("DEADLINE_EXCEEDED", "QUEUE_TIMEOUT", retry=True),
         error_map("FAILED_PRECONDITION", "QUARANTINED"),
     ],
 )

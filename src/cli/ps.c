@@ -75,23 +75,16 @@ static double deadline_left(const struct envelope_request *request, double now)
     return request->has_timeout ? request->timeout : NAN;
 }
 
-static void add_running(struct lists *lists, const msgpack_object *entry, double now)
+static void add_running(struct lists *lists, const msgpack_object *entry)
 {
-    static const char *const before[] = {"worker", "pid",      "request",  "method",
-                                         "msgid",  "peer_pid", "peer_uid", "running"};
-    struct envelope_request request;
+    static const char *const keys[] = {"worker",   "pid",     "request", "method",        "msgid", "peer_pid",
+                                       "peer_uid", "running", "queued",  "deadline_left", "ending"};
     msgpack_packer packer;
-    double running = 0;
 
-    read_head(entry, &request);
-    object_find_number(entry, "running", &running);
     object_packer_init(&packer, &lists->running);
-    msgpack_pack_map(&packer, 11);
-    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
-        pack_field(&packer, entry, before[i]);
-    pack_seconds(&packer, "queued", queued(&request, now - running));
-    pack_field(&packer, entry, "deadline_left");
-    pack_field(&packer, entry, "ending");
+    msgpack_pack_map(&packer, sizeof keys / sizeof keys[0]);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        pack_field(&packer, entry, keys[i]);
     lists->running_count++;
 }
 
@@ -133,7 +126,7 @@ static int add_part(struct lists *lists, const msgpack_object *answer, uint32_t 
     object_find_number(answer, "now", &now);
     now /= 1e9;
     for (uint32_t i = 0; i < running->via.array.size; i++)
-        add_running(lists, &running->via.array.ptr[i], now);
+        add_running(lists, &running->via.array.ptr[i]);
     for (uint32_t i = 0; i < waiting->via.array.size; i++)
         add_waiting(lists, &waiting->via.array.ptr[i], now);
     object_find_number(answer, "next", &part);

@@ -135,6 +135,24 @@ static void put_connections(FILE *out, const msgpack_object *connections)
     put_field(out, connections, "refused", " refused\n");
 }
 
+/* Of a server that has this. */
+static void put_queue(FILE *out, const msgpack_object *queue)
+{
+    double waiting = 0;
+
+    if (!queue)
+        return;
+    fputs("queue\t", out);
+    put_field(out, queue, "waiting", " waiting");
+    if (object_find_number(queue, "waiting", &waiting) && waiting > 0) {
+        fputs(", the oldest for at most ", out);
+        put_duration(out, queue, "oldest", "");
+    }
+    fputs("; ", out);
+    put_field(out, queue, "timeouts", " timed out, ");
+    put_field(out, queue, "shed", " shed\n");
+}
+
 static void put_totals(FILE *out, const msgpack_object *totals)
 {
     fputs("calls\t", out);
@@ -194,6 +212,7 @@ static void print_overview(const msgpack_object *status)
     put_reloads(rows.out, object_find(status, "reload"));
     put_bounds(rows.out, object_find(status, "server"));
     put_connections(rows.out, object_find(status, "connections"));
+    put_queue(rows.out, object_find(status, "queue"));
     put_totals(rows.out, object_find(status, "totals"));
     put_crashes(rows.out, object_find(status, "crashes"));
     put_log(rows.out, object_find(status, "log"));

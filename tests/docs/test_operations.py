@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_the_configuration_file(shell: Shell, directory: Path) -> None:
     assert any(line.startswith("workers") and "2:8" in line and "spell.conf:6" in line for line in output)
 
 
+def test_what_ps_prints(shell: Shell, directory: Path) -> None:
+    shell.run(f"cohabd --socket {directory}/s --workers 1 echo &")
+    shell.run(f"cohab --socket {directory}/s ping --wait 20")
+    shell.run(f"cohab --socket {directory}/s call sleep 30 &")
+    heading: list[str] = []
+    while not heading:
+        status, output = shell.run(f"cohab --socket {directory}/s ps")
+        assert status == 0
+        heading = [line for line in output if line.startswith("WORKER")]
+    assert " ".join(heading[0].split()) in " ".join(PAGE.read_text().split())
+    assert shell.run(f"cohab --socket {directory}/s kill 1")[0] == 0
+
+
 def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
     shell.run(f"cohabd --socket {directory}/s --workers 2 echo &")
     shell.run(f"cohab --socket {directory}/s ping --wait 20")
@@ -76,13 +90,15 @@ def test_what_a_reload_prints(shell: Shell, directory: Path) -> None:
 
 
 def test_every_option_and_signal_is_explained() -> None:
-    """Those of the pool: other pages have the others."""
     page = PAGE.read_text()
-    options = ["--max-requests", "--max-private", "--max-age", "--spare", "--idle-timeout", "--load-timeout"]
-    for word in options:
-        assert f"`{word}" in page or f"{word} " in page, word
-    for name in ("SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
-        assert name in page, name
+    words = subprocess.run(
+        [str(BUILD / "cohabd"), "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    options = re.findall(r"^  (--[a-z-]+)", words, re.MULTILINE)
+    assert len(options) > 30
+    assert [option for option in options if not re.search(rf"`{option}[` =]", page)] == []
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
+        assert f"| {name}" in page or f", {name}" in page, name
 
 
 def test_the_status_is_json(shell: Shell, directory: Path) -> None:

@@ -139,7 +139,9 @@ def test_an_engine_of_one_s_own(prefix: Path, directory: Path, make_server: Make
 def start_words(unit: str, key: str, place: Path) -> list[str]:
     """The command of a unit, with its socket and its configuration in another place."""
     [line] = re.findall(rf"^{key}=(.*)$", unit, re.MULTILINE)
-    here = line.replace("/run/cohab/%i.sock", str(place / "s")).replace("/etc/cohab/%i.conf", str(place / "conf"))
+    here = line.replace("/run/cohab/%i.sock", str(place / "s")).replace(
+        "/etc/cohab/%i.conf", str(place / "conf")
+    )
     return here.split()
 
 

@@ -127,6 +127,7 @@ def test_an_installed_engine_by_name(start: StartServer) -> None:
         (["load-exit"], "load() never returned: exited with code"),
         (["load-hang"], "load() has not returned within 0.5 s (--load-timeout)"),
         (["load-thread"], "load() left a thread running ('leftover')"),
+        (["load-thread", "load-thread"], "load() left threads running ('leftover', 'leftover')"),
         (["selftest-fail"], "selftest() failed: "),
         (["selftest-crash"], "a first worker could not start: killed by SIGSEGV"),
         (["start-fail"], "start() failed: "),

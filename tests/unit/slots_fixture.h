@@ -49,6 +49,7 @@ static inline int tear_down(void **state)
     close(fixture->slots.hangups);
     free(fixture->slots.slots);
     free(fixture->slots.free);
+    free(fixture->slots.users);
     free(fixture);
     return 0;
 }

@@ -171,6 +171,29 @@ static void test_deadline(void **state)
     assert_non_null(strstr(cause.no_stack, "did not react"));
 }
 
+/* By the same means as at a deadline, but nothing that the request is to blame for. */
+static void test_a_call_that_nobody_wants_any_more(void **state)
+{
+    (void)state;
+    static const struct {
+        enum end_cause end;
+        const char *kind, *text;
+    } ends[] = {{END_CANCELLED, "cancelled", "ended: f() went on after its client had gone"},
+                {END_KILLED, "killed", "ended: f() was killed by an operator"}};
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+        job.end = ends[i].end;
+        job.status = EXITED(WORKER_EXIT_ENDED);
+        write_down(SNAPSHOT_END, 0, 0);
+        find();
+        expect(ends[i].kind, ends[i].text, KILL_NOT_ITS_OWN);
+        assert_true(cause.has_snapshot);
+        job.status = KILLED(SIGKILL);
+        find();
+        expect(ends[i].kind, ends[i].text, KILL_NOT_ITS_OWN);
+        assert_non_null(strstr(cause.no_stack, "did not react"));
+    }
+}
+
 static void test_memory_limit(void **state)
 {
     (void)state;
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_snapshot_that_does_not_fit, fresh),
         cmocka_unit_test_setup(test_exit, fresh),
         cmocka_unit_test_setup(test_deadline, fresh),
+        cmocka_unit_test_setup(test_a_call_that_nobody_wants_any_more, fresh),
         cmocka_unit_test_setup(test_memory_limit, fresh),
         cmocka_unit_test_setup(test_what_the_master_did, fresh),
         cmocka_unit_test_setup(test_elsewhere, fresh),

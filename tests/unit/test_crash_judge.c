@@ -136,6 +136,14 @@ static void test_exit_and_deadline_by_the_error(void **state)
     expect_error(make_report("slow", NULL, 0, HERE), "DEADLINE", NULL, NULL, true, true, false);
 }
 
+/* They would have run past a shorter deadline. */
+static void test_calls_that_nobody_wanted_any_more(void **state)
+{
+    (void)state;
+    expect_error(make_report("cancelled", NULL, 0, HERE), "DEADLINE", NULL, HERE, true, true, true);
+    expect_error(make_report("killed", NULL, 0, HERE), "DEADLINE", NULL, THERE, true, true, false);
+}
+
 static void test_by_the_new_report(void **state)
 {
     (void)state;
@@ -216,6 +224,7 @@ int main(void)
         TEST(test_by_the_error),
         TEST(test_without_an_old_stack),
         TEST(test_exit_and_deadline_by_the_error),
+        TEST(test_calls_that_nobody_wanted_any_more),
         TEST(test_by_the_new_report),
         TEST(test_nothing),
         TEST(test_places),

@@ -77,6 +77,7 @@ static void test_a_fresh_row_claims_nothing_usable(void **state)
     assert_int_equal(view.msgid, 0);
     assert_int_equal(view.deadline, 0);
     assert_int_equal(view.started, 0);
+    assert_int_equal(view.queued, 0);
     assert_int_equal(view.calls, 0);
     assert_int_equal(view.received, 0);
     assert_int_equal(view.sent, 0);
@@ -109,6 +110,7 @@ static void test_every_field_is_copied(void **state)
     atomic_store(&row.request, UINT64_C(0x1111111111111111));
     atomic_store(&row.deadline, UINT64_C(0x2222222222222222));
     atomic_store(&row.started, UINT64_C(0x3333333333333333));
+    atomic_store(&row.queued, UINT64_C(0x7777777777777777));
     atomic_store(&row.calls, UINT64_C(0x4444444444444444));
     atomic_store(&row.received, UINT64_C(0x5555555555555555));
     row.receive.msg_len = 3;
@@ -125,6 +127,7 @@ static void test_every_field_is_copied(void **state)
     assert_int_equal(view.request, UINT64_C(0x1111111111111111));
     assert_int_equal(view.deadline, UINT64_C(0x2222222222222222));
     assert_int_equal(view.started, UINT64_C(0x3333333333333333));
+    assert_int_equal(view.queued, UINT64_C(0x7777777777777777));
     assert_int_equal(view.calls, UINT64_C(0x4444444444444444));
     assert_int_equal(view.received, UINT64_C(0x5555555555555558));
     assert_int_equal(view.sent, 0xabcdef01);

@@ -135,6 +135,44 @@ static void test_closing_is_for_all_copies(void **state)
     close(copy);
 }
 
+static void test_users_are_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    uid_t me = getuid();
+    assert_int_equal(slots_count_of(&fixture->slots, me), 0);
+    for (uint32_t i = 1; i <= ROOM; i++) {
+        connect_client(fixture);
+        assert_int_equal(slots_count_of(&fixture->slots, me), i);
+    }
+    assert_int_equal(slots_count_of(&fixture->slots, me + 1), 0);
+    assert_int_equal(fixture->slots.user_count, 1);
+    for (uint32_t i = ROOM; i > 0; i--) {
+        slots_close(&fixture->slots, i - 1);
+        assert_int_equal(slots_count_of(&fixture->slots, me), i - 1);
+    }
+    assert_int_equal(fixture->slots.user_count, 0);
+}
+
+/* Only root can be several. */
+static void test_several_users(void **state)
+{
+    struct fixture *fixture = *state;
+    if (geteuid() != 0)
+        skip();
+    for (uid_t uid = 1; uid <= ROOM; uid++) {
+        assert_int_equal(seteuid(uid), 0);
+        connect_client(fixture);
+        assert_int_equal(seteuid(0), 0);
+    }
+    slots_close(&fixture->slots, 1);
+    slots_close(&fixture->slots, 2);
+    for (uid_t uid = 1; uid <= ROOM; uid++)
+        assert_int_equal(slots_count_of(&fixture->slots, uid), uid == 1 || uid == ROOM);
+    assert_int_equal(fixture->slots.user_count, 2);
+    connect_client(fixture);
+    assert_int_equal(slots_count_of(&fixture->slots, 0), 1);
+}
+
 static void test_tenants_are_told_apart(void **state)
 {
     struct fixture *fixture = *state;
@@ -197,6 +235,8 @@ int main(void)
         SLOTS_TEST(test_no_slot_is_free),
         SLOTS_TEST(test_what_cannot_be_added_leaves_no_trace),
         SLOTS_TEST(test_closing_is_for_all_copies),
+        SLOTS_TEST(test_users_are_counted),
+        SLOTS_TEST(test_several_users),
         SLOTS_TEST(test_tenants_are_told_apart),
         SLOTS_TEST(test_generations_wrap_to_one),
         SLOTS_TEST(test_claims_that_are_nobodys),

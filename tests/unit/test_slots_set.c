@@ -327,6 +327,38 @@ static void test_poll_sees_what_is_ready(void **state)
 
 /* --- all of it --- */
 
+static unsigned find_all(const struct fixture *fixture, uint32_t *found)
+{
+    uint32_t next = 0, part[SLOTS_POLLED];
+    unsigned count = 0;
+    while (next < fixture->slots.count) {
+        unsigned more = slots_find_unread(&fixture->slots, &next, part);
+        memcpy(found + count, part, more * sizeof(*found));
+        count += more;
+    }
+    return count;
+}
+
+static void test_unread_connections_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t found[ROOM];
+    assert_int_equal(find_all(fixture, found), 0);
+    for (unsigned i = 0; i < ROOM; i++)
+        connect_client(fixture);
+    assert_int_equal(find_all(fixture, found), 0);
+    send_request(fixture, 1);
+    send_request(fixture, 3);
+    close(fixture->client[0]); /* an end of file is no request */
+    fixture->client[0] = -1;
+    assert_int_equal(find_all(fixture, found), 2);
+    assert_int_equal(found[0], 1);
+    assert_int_equal(found[1], 3);
+    slots_close(&fixture->slots, 1);
+    assert_int_equal(find_all(fixture, found), 1);
+    assert_int_equal(found[0], 3);
+}
+
 /* What the test knows of a slot: whether it is open, in the set and armed, and its unread bytes. */
 struct expected {
     bool open, registered, armed, in_doubt, unread;
@@ -434,6 +466,7 @@ int main(void)
         SLOTS_TEST(test_a_send_that_is_not_full_closes),
         SLOTS_TEST(test_a_send_to_nobody_closes),
         SLOTS_TEST(test_unread_bytes_are_counted),
+        SLOTS_TEST(test_unread_connections_are_found),
         SLOTS_TEST(test_poll_sees_what_is_ready),
         SLOTS_TEST(test_random_operations),
     };

@@ -137,7 +137,7 @@ class Cancelled(Error):
 
 
 class ResourceExhausted(Error):
-    """A limit was reached: connections, queue, or the size of the result."""
+    """A limit was reached: of connections, of the time in the queue (OVERLOADED), or of the result."""
 
     default_code = "RESOURCE_EXHAUSTED"
 
