@@ -734,8 +734,7 @@ void crashes_init_with(struct master *master, int table, int table_view)
     crashes.socket.data = &crashes;
     ev_timer_init(&crashes.due, on_due, HOLD_TICK, HOLD_TICK);
     crashes.due.data = &crashes;
-    quarantine_init(&crashes.book,
-                    table < 0 ? make_table(&crashes) : open_table(&crashes, table, table_view),
+    quarantine_init(&crashes.book, table < 0 ? make_table(&crashes) : open_table(&crashes, table, table_view),
                     master->options->quarantine_after);
     oom_init(&crashes.oom, "/proc/self/cgroup", "/proc/self/mountinfo");
     settle_directory(&crashes, master->options);

@@ -29,11 +29,10 @@ struct field {
 };
 
 #define FIELD(type, member, kind_, ...)                                                                      \
-    {.name = #member,                                                                                        \
-     .kind = (kind_),                                                                                        \
-     .offset = offsetof(type, member),                                                                       \
-     .size = sizeof(((type *)0)->member),                                                                    \
-     __VA_ARGS__}
+    {                                                                                                        \
+        .name = #member, .kind = (kind_), .offset = offsetof(type, member),                                  \
+        .size = sizeof(((type *)0)->member), __VA_ARGS__                                                     \
+    }
 
 /* As one map. -1 without memory. */
 int fields_write(const struct field *fields, size_t count, const void *object, msgpack_packer *packer);

@@ -44,8 +44,8 @@ struct handover {
     int listener, admin_listener, lifeline;
     int table, table_view; /* of quarantine */
     uint64_t log_dropped, output_skipped;
-    bool sweeps; /* lost connections are looked for */
-    bool reload; /* one is to follow */
+    bool sweeps;  /* lost connections are looked for */
+    bool reload;  /* one is to follow */
     char **words; /* the options of the start; when read, the reader's */
     int word_count;
     struct handover_admin admin[HANDOVER_ADMIN_MAX];

@@ -32,9 +32,10 @@
 
 #define TYPE struct handover
 static const struct field head_fields[] = {
-    TEXT(program),  U(began_at), U(max_frame),  UPTO(max_connections, SLOTS_MAX), B(given),       S(listener),
-    S(admin_listener), S(lifeline), S(table), S(table_view), U(log_dropped), U(output_skipped), B(sweeps),
-    B(reload)};
+    TEXT(program), U(began_at),   U(max_frame),      UPTO(max_connections, SLOTS_MAX),
+    B(given),      S(listener),   S(admin_listener), S(lifeline),
+    S(table),      S(table_view), U(log_dropped),    U(output_skipped),
+    B(sweeps),     B(reload)};
 #undef TYPE
 
 #define TYPE struct handover_admin
@@ -43,13 +44,33 @@ static const struct field admin_fields[] = {S(descriptor), B(asked), B(waits), U
 #undef TYPE
 
 #define TYPE struct master
-static const struct field master_fields[] = {
-    U(started_at), S(lock), UPTO(slots.count, SLOTS_MAX), S(slots.set), S(slots.hangups),
-    UPTO(pool.min, WORKERS_MAX), UPTO(pool.max, WORKERS_MAX), UPTO(pool.spare, SEATS_MAX),
-    UPTO(pool.target, WORKERS_MAX), U(pool.crowded), U(pool.least_idle), U(pool.since),
-    UPTO(seat_count, SEATS_MAX), U(last_generation), BACKOFF(births), BACKOFF(loads), U(past_calls),
-    U(recycled), U(reloads), U(failed_reloads), U(accepted), U(refused), U(worker_deaths),
-    U(forkserver_deaths), TEXT(load_problem), TEXT(start_problem)};
+static const struct field master_fields[] = {U(started_at),
+                                             U(queue_empty_at),
+                                             S(lock),
+                                             UPTO(slots.count, SLOTS_MAX),
+                                             S(slots.set),
+                                             S(slots.hangups),
+                                             UPTO(pool.min, WORKERS_MAX),
+                                             UPTO(pool.max, WORKERS_MAX),
+                                             UPTO(pool.spare, SEATS_MAX),
+                                             UPTO(pool.target, WORKERS_MAX),
+                                             U(pool.crowded),
+                                             U(pool.least_idle),
+                                             U(pool.since),
+                                             UPTO(seat_count, SEATS_MAX),
+                                             U(last_generation),
+                                             BACKOFF(births),
+                                             BACKOFF(loads),
+                                             U(past_calls),
+                                             U(recycled),
+                                             U(reloads),
+                                             U(failed_reloads),
+                                             U(accepted),
+                                             U(refused),
+                                             U(worker_deaths),
+                                             U(forkserver_deaths),
+                                             TEXT(load_problem),
+                                             TEXT(start_problem)};
 #undef TYPE
 
 #define TYPE struct death
@@ -61,38 +82,72 @@ struct numbered_slot {
     struct slot slot;
 };
 #define TYPE struct numbered_slot
-static const struct field slot_fields[] = {
-    UPTO(number, SLOTS_MAX), UPTO(slot.generation, UINT32_MAX - 1), B(slot.open), B(slot.in_doubt),
-    B(slot.gone), S(slot.peer_pid), U(slot.peer_uid)};
+static const struct field slot_fields[] = {UPTO(number, SLOTS_MAX),
+                                           UPTO(slot.generation, UINT32_MAX - 1),
+                                           B(slot.open),
+                                           B(slot.in_doubt),
+                                           B(slot.gone),
+                                           S(slot.peer_pid),
+                                           U(slot.peer_uid)};
 #undef TYPE
 
 #define TYPE struct generation
 static const struct field generation_fields[] = {
-    U(number), TEXT(path), TEXT(engine_name), TEXT(engine_version), TEXT(build_id), S(pid), S(control),
-    B(loaded), B(explained), B(ended), U(born_at), U(progress_at), S(snapshot), OUTPUT};
+    U(number), TEXT(path),   TEXT(engine_name), TEXT(engine_version), TEXT(build_id), S(pid),      S(control),
+    B(loaded), B(explained), B(ended),          U(born_at),           U(progress_at), S(snapshot), OUTPUT};
 #undef TYPE
 
 #define TYPE struct seat
-static const struct field seat_fields[] = {
-    UPTO(child.number, SEATS_MAX), UPTO(child.state, CHILD_LEAVING), S(child.pid), U(child.generation),
-    U(child.born_at), B(child.stopped), U(key), S(workspace), S(control),
-    UPTO(deadline.stage, DEADLINE_KILLED), UPTO(deadline.why, DEADLINE_KILL_ORDERED), U(deadline.ordered),
-    U(deadline.request), U(deadline.since), U(deadline.seen), U(deadline.seen_at), U(stall.claim),
-    U(stall.calls), UPTO(stall.state, ROW_STATE_COUNT - 1), B(stall.valid), U(stall.looked_at),
-    U(stall.stuck_for), B(stall.stopping), OUTPUT, U(look.slow_request),
-    UPTO(metering.methods, METRICS_SERIES_MAX), U(metering.refused), U(metering.lost), U(metering.read),
-    B(metering.spoilt), UPTO(end, END_OOM), B(explained), B(slow_start), B(parked), B(outdated),
-    UPTO(due, SEAT_DUE_AGE), U(most_calls), U(most_age)};
+static const struct field seat_fields[] = {UPTO(child.number, SEATS_MAX),
+                                           UPTO(child.state, CHILD_LEAVING),
+                                           S(child.pid),
+                                           U(child.generation),
+                                           U(child.born_at),
+                                           B(child.stopped),
+                                           U(key),
+                                           S(workspace),
+                                           S(control),
+                                           UPTO(deadline.stage, DEADLINE_KILLED),
+                                           UPTO(deadline.why, DEADLINE_KILL_ORDERED),
+                                           U(deadline.ordered),
+                                           U(deadline.request),
+                                           U(deadline.since),
+                                           U(deadline.seen),
+                                           U(deadline.seen_at),
+                                           U(stall.claim),
+                                           U(stall.calls),
+                                           UPTO(stall.state, ROW_STATE_COUNT - 1),
+                                           B(stall.valid),
+                                           U(stall.looked_at),
+                                           U(stall.stuck_for),
+                                           B(stall.stopping),
+                                           OUTPUT,
+                                           U(look.slow_request),
+                                           UPTO(metering.methods, METRICS_SERIES_MAX),
+                                           U(metering.refused),
+                                           U(metering.late),
+                                           U(metering.shed),
+                                           U(metering.lost),
+                                           U(metering.read),
+                                           B(metering.spoilt),
+                                           UPTO(end, END_OOM),
+                                           B(explained),
+                                           B(slow_start),
+                                           B(parked),
+                                           B(outdated),
+                                           UPTO(due, SEAT_DUE_AGE),
+                                           U(most_calls),
+                                           U(most_age)};
 #undef TYPE
 
 #define TYPE struct metrics
-static const struct field metrics_fields[] = {
-    U(refused), U(unlogged), U(unlogged_said), WORDS(deaths), U(gone), U(ordered)};
+static const struct field metrics_fields[] = {U(refused),       U(late),       U(shed), U(unlogged),
+                                              U(unlogged_said), WORDS(deaths), U(gone), U(ordered)};
 #undef TYPE
 
 #define TYPE struct crashes
-static const struct field crashes_fields[] = {U(number), U(written), U(lost), U(warmed), U(oom.seen),
-                                              U(oom.pending), U(oom.pending_at)};
+static const struct field crashes_fields[] = {U(number),   U(written),     U(lost),          U(warmed),
+                                              U(oom.seen), U(oom.pending), U(oom.pending_at)};
 #undef TYPE
 
 struct numbered_record {
@@ -102,10 +157,16 @@ struct numbered_record {
 };
 #define TYPE struct numbered_record
 static const struct field record_fields[] = {
-    UPTO(number, QUARANTINE_ENTRIES - 1), U(record.hash), U(record.size), TEXT(record.method),
+    UPTO(number, QUARANTINE_ENTRIES - 1),
+    U(record.hash),
+    U(record.size),
+    TEXT(record.method),
     WORDS(record.kills_at),
-    BYTES(record.reports, reports_size, QUARANTINE_AFTER_MAX * QUARANTINE_REPORT_SIZE),
-    UPTO(record.kills, QUARANTINE_AFTER_MAX), U(record.deadline), S(record.peer), B(record.refused)};
+    BYTES(record.reports, reports_size, QUARANTINE_AFTER_MAX *QUARANTINE_REPORT_SIZE),
+    UPTO(record.kills, QUARANTINE_AFTER_MAX),
+    U(record.deadline),
+    S(record.peer),
+    B(record.refused)};
 #undef TYPE
 
 /* A row of figures. */

@@ -313,8 +313,9 @@ void handover_visit(const struct handover *handover, void (*visit)(void *context
                     void *context)
 {
     const struct master *master = handover->master;
-    const int own[] = {handover->listener, handover->admin_listener, handover->lifeline, handover->table,
-                       handover->table_view, master->lock, master->slots.set, master->slots.hangups};
+    const int own[] = {handover->listener, handover->admin_listener, handover->lifeline,
+                       handover->table,    handover->table_view,     master->lock,
+                       master->slots.set,  master->slots.hangups};
     for (size_t i = 0; i < LENGTH(own); i++)
         visit(context, own[i]);
     for (unsigned i = 0; i < handover->admin_count; i++)

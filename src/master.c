@@ -623,6 +623,8 @@ int master_take_over(const struct options *options, struct handover *handover, c
     handover->master = &master;
     if (handover_read_master(handover, document, why, sizeof(why)) < 0)
         fatal("cannot take over: what the server has left cannot be read: %s", why);
+    if (slots_count_users(&master.slots) < 0)
+        fatal("cannot take over: no memory for the connections");
     set_up_watchers(&master);
     adopt_workers(&master);
     if (admin_adopt(&master, handover) < 0)

@@ -17,8 +17,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-/* Rises when workers and a master of different versions would not mean the same by the memory that they share:
- * row, meter and snapshot (workspace.h), the table of quarantine, the numbers in descriptors.h. */
+/* Rises when workers and a master of different versions would not mean the same by the memory that they
+ * share: row, meter and snapshot (workspace.h), the table of quarantine, the numbers in descriptors.h. */
 #define ROW_VERSION 1u
 
 #define ROW_SIZE         4096u

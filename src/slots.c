@@ -120,6 +120,16 @@ static void count_out(struct slots *slots, uid_t uid)
         slots->users[user] = slots->users[--slots->user_count];
 }
 
+int slots_count_users(struct slots *slots)
+{
+    slots->users = calloc(slots->count, sizeof(*slots->users));
+    slots->user_count = 0;
+    for (uint32_t i = 0; slots->users && i < slots->count; i++)
+        if (slots->slots[i].open)
+            count_in(slots, slots->slots[i].peer_uid);
+    return slots->users ? 0 : -1;
+}
+
 /* --- coming and going --- */
 
 static int discard(int connection)

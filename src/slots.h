@@ -78,6 +78,8 @@ void slots_suspect(struct slots *slots, bool first);
 /* Sends a whole frame or nothing that counts: anything but a full send closes the connection and returns
  * -1. */
 int slots_send(struct slots *slots, uint32_t slot, const void *frame, size_t size);
+/* Counts the connections of each user, as another program has opened them (handover.h). -1 without memory. */
+int slots_count_users(struct slots *slots);
 /* The connections that a user has. */
 uint32_t slots_count_of(const struct slots *slots, uid_t uid);
 /* Finds the next connections with unread bytes, from slot *next on, which becomes the one to go on with: at

@@ -26,7 +26,7 @@
 
 /* What waits for a reporter, or for a stack, has this long. */
 #define SETTLE_TIME (3 * CLOCK_NS_PER_S)
-#define DELETED  " (deleted)"
+#define DELETED     " (deleted)"
 
 enum upgrade_state {
     UPGRADE_NONE,

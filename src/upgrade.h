@@ -19,7 +19,8 @@ struct options;
 /* The last line that it prints where it can take over: its version. */
 #define UPGRADE_ANSWER       "cohabd %s can take over"
 #define UPGRADE_ANSWER_SCANF "cohabd %63s can take over"
-/* In the environment of the program that takes over, "PID.DESCRIPTOR": of its process, and of the document. */
+/* In the environment of the program that takes over, "PID.DESCRIPTOR": of its process, and of the document.
+ */
 #define UPGRADE_VARIABLE "COHAB_HANDOVER"
 
 /* How one has ended. Valid during the call. */

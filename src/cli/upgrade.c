@@ -66,8 +66,8 @@ int upgrade_run(struct cli *cli, int argc, char **argv)
 
     if (usage_read(cli, options, argc, argv) > 0)
         usage_fail(cli, "upgrade takes no parameters");
-    int exit_code = ask_once(
-        cli, &(struct ask_question){.method = METHOD, .admin = true, .timeout = TIMEOUT}, &reply);
+    int exit_code =
+        ask_once(cli, &(struct ask_question){.method = METHOD, .admin = true, .timeout = TIMEOUT}, &reply);
     if (exit_code == CLI_OK)
         exit_code = print_result(reply.result, json);
     client_free_reply(&reply);

@@ -546,7 +546,7 @@ def test_one_at_a_time(start: StartServer) -> None:
 
 
 def test_a_stop_during_the_check(start: StartServer) -> None:
-    server = start("fault", args=["load-sleep", "20"], full=False, workers=1)
+    server = start("fault", args=["load-sleep", "5"], full=False, workers=1)
     waiting = subprocess.Popen(
         [COHAB, "--socket", server.socket, "upgrade"], stderr=subprocess.PIPE, text=True
     )
@@ -558,7 +558,7 @@ def test_a_stop_during_the_check(start: StartServer) -> None:
 def test_callers_of_crashes_are_answered(start: StartServer) -> None:
     """Whose reports are not out yet when the new program takes over."""
     server = start("fault", workers=2)
-    for _ in range(10):
+    for number in range(10):
         raws = [server.raw() for _ in range(2)]
         server.send_signal(signal.SIGUSR2)
         for raw in raws:
@@ -567,5 +567,6 @@ def test_callers_of_crashes_are_answered(start: StartServer) -> None:
             error = raw.receive().error
             assert error is not None
             assert error["reason"] in ("ENGINE_CRASHED", "WORKER_LOST")
+        server.wait_log("upgraded: version", number + 1)
         server.wait_full_strength()
     assert server.status()["totals"]["worker_deaths"] == 20
