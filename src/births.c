@@ -22,6 +22,8 @@
 #include "workspace.h"
 
 #define LABEL_SIZE 64
+/* What a worker that was told to leave, and has no call, is given for the engine's stop(). */
+#define LEAVE_TIMEOUT (5 * CLOCK_NS_PER_S)
 /* Births asked for at a time: what the forkserver's socket has room for, with descriptors in flight. */
 #define BIRTHS_UNDER_WAY 64
 /* From asking for a worker to its first message; start() comes after it. */
@@ -76,6 +78,7 @@ static void release(struct seat *seat)
     seat->stall = (struct stall){0};
     seat->slow_start = seat->explained = seat->parked = seat->outdated = false;
     seat->due = SEAT_NOT_DUE;
+    seat->leave_by = 0;
 }
 
 static int create_workspace(struct seat *seat)
@@ -183,7 +186,7 @@ struct seat *births_try(struct generation *generation)
         struct seat *seat = &master->seats[i];
         if (seat->child.state != CHILD_NONE)
             continue;
-        begin_birth(seat, generation, IPC_FORK_SELFTEST | (master->pool.spare ? IPC_FORK_PARKED : 0));
+        begin_birth(seat, generation, IPC_FORK_SELFTEST | IPC_FORK_PARKED);
         return seat->child.state == CHILD_NONE ? NULL : seat;
     }
     return NULL;
@@ -441,9 +444,25 @@ static void look_at_births(struct master *master, uint64_t now)
     }
 }
 
+/* One whose stop() does not return would keep its place, and its generation, for good. */
+static void look_at_leaving(struct seat *seat, const struct row_view *row, uint64_t now)
+{
+    char label[LABEL_SIZE];
+    if (seat->leave_by == 0 || row->claim != ROW_NO_CLAIM) {
+        seat->leave_by = now + LEAVE_TIMEOUT;
+    } else if (now >= seat->leave_by) {
+        log_event(LOG_WARN, "worker_lingers", SEAT_FIELDS(seat), "%s does not leave: killed",
+                  seat_label(seat, label));
+        supervise_send_signal(seat, SIGKILL);
+        seat->leave_by = now + LEAVE_TIMEOUT;
+    }
+}
+
 void births_look_at(struct seat *seat, const struct row_view *row, uint64_t now)
 {
     const struct master *master = seat->master;
+    if (seat->child.state == CHILD_LEAVING && master->state == MASTER_SERVING)
+        look_at_leaving(seat, row, now);
     if (seat->due != SEAT_NOT_DUE || seat->child.state != CHILD_READY || master->state != MASTER_SERVING ||
         seat->child.number == 0)
         return;

@@ -13,12 +13,13 @@ int births_adopt(struct seat *seat);
  * can be now. */
 void births_go_on(struct master *master);
 /* Asks for a first worker of a generation that is not the present one, which has to pass the engine's
- * self-test. NULL where there is no place now, or after a log line. */
+ * self-test, and serves only once its generation is the present one. NULL where there is no place now, or
+ * after a log line. */
 struct seat *births_try(struct generation *generation);
 /* Once a tick: births that hang, workers that are due, and the load. busy: workers; waiting: whether requests
  * wait. */
 void births_look(struct master *master, unsigned busy, bool waiting);
-/* From its row: whether the worker is due for recycling. */
+/* From its row: whether the worker is due for recycling, and whether it leaves where it was told to. */
 void births_look_at(struct seat *seat, const struct row_view *row, uint64_t now);
 /* A birth that came to nothing: the process never introduced itself, or could not be asked for. */
 void births_end(struct seat *seat, const char *why);

@@ -82,6 +82,8 @@ struct seat {
     bool parked;        /* it has not been told to serve yet */
     bool outdated;      /* a reload replaces it */
     enum seat_due due;
+    uint64_t
+        leave_by; /* when patience ends with one that was told to leave; 0: not told, or not seen since */
     uint64_t most_calls, most_age; /* when it is due: requests, and ns; 0: never */
 };
 

@@ -11,7 +11,8 @@
  *   start     [worker, after fork]        once in each worker, before its first call
  *   method    [worker, per request]       one at a time, always on the worker's main thread
  *   stop      [worker, when it leaves]    not after a crash, a kill, or the loss of the machine
- *   selftest  [forkserver, `cohabd --check`]  proves that the loaded engine works
+ *   selftest  [`cohabd --check`; at a reload the first worker, after start]
+ *                                             proves that the loaded engine works
  *
  * The version rule: COHAB_ENGINE_ABI rises when an engine built before would misbehave. Fields are added only
  * at the end of a struct, and the sizes that the engine states tell an old engine from a new one. */

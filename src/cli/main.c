@@ -70,11 +70,12 @@ static const struct cli_command commands[] = {
      .run = reload_run},
     {.name = "upgrade",
      .summary = "go on as the new version of cohabd, in place",
-     .help = "Has the server go on as the version of cohabd that is installed now, with the same process id, "
-             "workers and\n"
-             "connections; no call fails or waits for long. Before that the new version checks itself and the "
-             "engine; where\n"
-             "it cannot take over nothing happens, the reason is printed, and the exit code is 1.",
+     .help =
+         "Has the server go on as the version of cohabd that is installed now, with the same process id, "
+         "workers and\n"
+         "connections; no call fails or waits for long. Before that the new version checks itself and the "
+         "engine; where\n"
+         "it cannot take over nothing happens, the reason is printed, and the exit code is 1.",
      .run = upgrade_run},
     {.name = "scale",
      .arguments = "N|MIN:MAX",

@@ -97,7 +97,7 @@ def test_every_option_and_signal_is_explained() -> None:
     options = re.findall(r"^  (--[a-z-]+)", words, re.MULTILINE)
     assert len(options) > 30
     assert [option for option in options if not re.search(rf"`{option}[` =]", page)] == []
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1"):
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2"):
         assert f"| {name}" in page or f", {name}" in page, name
 
 

@@ -299,3 +299,33 @@ def test_it_waits_for_no_frozen_worker(start: StartServer) -> None:
     finally:
         os.kill(frozen, signal.SIGCONT)
     wait_until(lambda: generations(server) == {2: "serving"}, what="the old generation gone")
+
+
+def test_one_whose_stop_hangs_is_killed(start: StartServer) -> None:
+    server = start("fault", args=["stop-hang"], workers=1)
+    server.expect_error(".")
+    old = server.workers()
+    assert reload(server, "--engine", "echo")["done"]
+    server.wait_log("does not leave: killed", timeout=30.0)
+    wait_until(lambda: generations(server) == {2: "serving"}, what="the old generation gone")
+    assert not set(server.workers()) & set(old)
+
+
+def test_a_first_worker_serves_nobody_before_its_generation_does(start: StartServer, directory: Path) -> None:
+    """Its forkserver is killed when it has started: callers notice nothing."""
+    server = start("fault", workers=1)
+    server.expect_error(".")
+    with Load(server, 4) as load:
+        for _ in range(10):
+            waiting = subprocess.Popen(
+                [COHAB, "--socket", server.socket, "reload", "--engine", engine_path("fault"), "--"]
+                + ["start-sleep", "0.05"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            wait_until(lambda: server.status()["reload"]["state"] in ("trying", None), what="a first worker")
+            for generation in server.status()["generations"]:
+                if generation["state"] == "trying":
+                    os.kill(generation["forkserver"], signal.SIGKILL)
+            waiting.wait()
+    assert not load.failures
