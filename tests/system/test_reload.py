@@ -313,13 +313,13 @@ def test_one_whose_stop_hangs_is_killed(start: StartServer) -> None:
 
 def test_a_first_worker_serves_nobody_before_its_generation_does(start: StartServer, directory: Path) -> None:
     """Its forkserver is killed when it has started: callers notice nothing."""
+    slow = ["--", "start-sleep", "0.05"]
     server = start("fault", workers=1)
     server.expect_error(".")
     with Load(server, 4) as load:
         for _ in range(10):
             waiting = subprocess.Popen(
-                [COHAB, "--socket", server.socket, "reload", "--engine", engine_path("fault"), "--"]
-                + ["start-sleep", "0.05"],
+                [COHAB, "--socket", server.socket, "reload", "--engine", engine_path("fault"), *slow],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
