@@ -113,7 +113,7 @@ static void put_queue(FILE *out, struct master *master)
             master->metrics->shed);
 }
 
-enum { STARTING, IDLE, BUSY, LEAVING, STATES };
+enum { STARTING, IDLE, BUSY, SPARE, LEAVING, STATES };
 
 static unsigned state_of(const struct seat *seat)
 {
@@ -121,18 +121,29 @@ static unsigned state_of(const struct seat *seat)
         return LEAVING;
     if (seat->child.state != CHILD_READY)
         return STARTING;
-    return row_read_claim(seat->row) == ROW_NO_CLAIM ? IDLE : BUSY;
+    return seat->parked ? SPARE : row_read_claim(seat->row) == ROW_NO_CLAIM ? IDLE : BUSY;
 }
 
 static void put_workers(FILE *out, const struct master *master)
 {
-    static const char *const states[STATES] = {"starting", "idle", "busy", "leaving"};
+    static const char *const states[STATES] = {"starting", "idle", "busy", "spare", "leaving"};
     unsigned counts[STATES] = {0};
     for (unsigned i = 1; i <= master->seat_count; i++)
-        counts[state_of(&master->seats[i])]++;
+        if (master->seats[i].child.state != CHILD_NONE)
+            counts[state_of(&master->seats[i])]++;
+    put_one(out, "cohab_workers_wanted", "gauge", "Workers that are to serve.", master->pool.target);
+    put_one(out, "cohab_workers_recycled_total", "counter",
+            "Workers replaced for --max-requests, --max-private or --max-age.", master->recycled);
     exposition_begin(out, "cohab_workers", "gauge", "Workers, by state.");
     for (unsigned i = 0; i < STATES; i++)
         exposition_count(out, "cohab_workers", LABELS({"state", states[i]}), counts[i]);
+}
+
+static void put_reloads(FILE *out, const struct master *master)
+{
+    exposition_begin(out, "cohab_reloads_total", "counter", "Reloads, by outcome.");
+    exposition_count(out, "cohab_reloads_total", LABELS({"outcome", "done"}), master->reloads);
+    exposition_count(out, "cohab_reloads_total", LABELS({"outcome", "failed"}), master->failed_reloads);
 }
 
 static void put_deaths(FILE *out, const struct master *master)
@@ -211,6 +222,7 @@ static void put_all(FILE *out, struct master *master)
     put_connections(out, master);
     put_queue(out, master);
     put_workers(out, master);
+    put_reloads(out, master);
     put_deaths(out, master);
     put_crashes(out, master->crashes, master->metrics);
     put_log(out, master->metrics);

@@ -216,6 +216,9 @@ def test_workers_and_connections(start: StartServer, gate: Gate) -> None:
     seen = metrics(server)
     assert seen["cohab_workers"][(("state", "busy"),)] == 1
     assert seen["cohab_workers"][(("state", "idle"),)] == 1
+    assert seen["cohab_workers"][(("state", "starting"),)] == 0
+    assert seen["cohab_workers_wanted"][()] == 2
+    assert seen["cohab_reloads_total"] == {(("outcome", "done"),): 0, (("outcome", "failed"),): 0}
     assert seen["cohab_connections_open"][()] == 2
     assert seen["cohab_connections_max"][()] == 2
     assert seen["cohab_connections_refused_total"][()] == 1
