@@ -143,7 +143,8 @@ static int handle_message(struct seat *seat, const struct ipc_message *message)
             supervise_send_signal(seat, SIGKILL); /* born too late: it holds nothing yet */
         break;
     case IPC_READY:
-        if (seat->child.state == CHILD_STARTING && seat->child.pid == message->sender)
+        if (seat->child.state == CHILD_STARTING && seat->child.pid == message->sender &&
+            supervise_wants_births(master)) /* else it has been killed */
             on_ready(seat);
         break;
     case IPC_START_FAILED:
@@ -365,16 +366,24 @@ bool supervise_look(struct master *master)
 
 /* --- deaths --- */
 
+/* Of a worker that became ready when the server was leaving already: whether it has taken a request. */
+static bool serves_unheard(const struct seat *seat)
+{
+    uint64_t claim = seat->row ? row_read_claim(seat->row) : ROW_NO_CLAIM;
+    return !supervise_wants_births(seat->master) && claim != ROW_NO_CLAIM && row_claim_generation(claim) > 0;
+}
+
 static void bury(struct seat *seat, int status, uint64_t peak)
 {
     char how[64];
     uint64_t answered = 0;
     read_messages(seat, MESSAGES_LEFT); /* a connection that it closed is on record there alone */
     output_drain(&seat->output);
-    if (seat->child.state == CHILD_STARTING) {
+    if (seat->child.state == CHILD_STARTING && !serves_unheard(seat)) {
         deaths_describe_status(status, how, sizeof(how));
         births_tell_lost(seat, how);
-        deaths_report_start(seat, status, peak);
+        if (supervise_wants_births(seat->master))
+            deaths_report_start(seat, status, peak);
     } else {
         answered = deaths_take_over(seat, status, peak);
     }
