@@ -316,6 +316,23 @@ static void have_serve(struct seat *seat)
     seat->parked = false;
 }
 
+static bool is_in_use(const struct seat *seat)
+{
+    return seat->child.state == CHILD_READY && !seat->outdated && seat->due == SEAT_NOT_DUE;
+}
+
+void births_fill_in(const struct seat *seat)
+{
+    struct master *master = seat->master;
+    if (master->state != MASTER_SERVING || !is_in_use(seat) || seat->parked)
+        return;
+    for (unsigned i = 1; i <= master->seat_count; i++)
+        if (is_in_use(&master->seats[i]) && master->seats[i].parked) {
+            have_serve(&master->seats[i]);
+            return;
+        }
+}
+
 static bool may_bear(const struct master *master, uint64_t now)
 {
     const struct generation *present = master->present;

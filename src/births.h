@@ -25,6 +25,8 @@ void births_look_at(struct seat *seat, const struct row_view *row, uint64_t now)
 void births_end(struct seat *seat, const char *why);
 /* A worker whose birth was under way has died, or is given up. */
 void births_tell_lost(struct seat *seat, const char *why);
+/* Its process has died: a spare takes its place at once, before all else that is to be done. */
+void births_fill_in(const struct seat *seat);
 /* Its process is gone, and all that belonged to it goes. answered: requests. */
 void births_bury(struct seat *seat, uint64_t answered, bool killed);
 /* Workers that serve, neither parked nor told to leave. */

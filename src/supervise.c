@@ -377,6 +377,7 @@ static void bury(struct seat *seat, int status, uint64_t peak)
 {
     char how[64];
     uint64_t answered = 0;
+    births_fill_in(seat);
     read_messages(seat, MESSAGES_LEFT); /* a connection that it closed is on record there alone */
     output_drain(&seat->output);
     if (seat->child.state == CHILD_STARTING && !serves_unheard(seat)) {
