@@ -212,22 +212,41 @@ def test_age_of_a_queue_that_is_never_empty(start: StartServer, gate: Gate) -> N
     """What waits now was sent after what has been taken up, however long there has been a queue."""
     server = start("fault", workers=1)
     raws = [hold(server, gate, "0", meta=sent_ago(0))]
-    between = []
+    before, after = [], []
     for number in range(1, 4):
-        between.append(time.monotonic())
+        before.append(time.monotonic())
         raws.append(server.raw())
         raws[-1].ask("block", gate.path, str(number), meta=sent_ago(0))
+        after.append(time.monotonic())
         wait_waiting(server, number)
     for number in range(3):
         gate.release(str(number))
         gate.pid_of(str(number + 1))
+        now = time.monotonic()
         queue = queue_of(server)
         assert queue["waiting"] == 2 - number
-        if number < 2:
-            assert queue["oldest"] <= time.monotonic() - between[number]
+        if number < 2:  # the last one taken was sent before those that wait
+            assert now - after[number + 1] <= queue["oldest"] <= time.monotonic() - before[number]
     gate.release("3")
     for raw in raws:
         assert raw.receive().ok
+
+
+def test_age_where_no_client_tells(start: StartServer, gate: Gate) -> None:
+    """What waits came after the queue was last seen to be empty."""
+    server = start("fault", workers=1)
+    held = hold(server, gate)
+    before = time.monotonic()
+    assert queue_of(server)["waiting"] == 0
+    raw = server.raw()
+    raw.ask("echo", 1)
+    after = time.monotonic()
+    wait_waiting(server, 1)
+    now = time.monotonic()
+    assert now - after <= queue_of(server)["oldest"] <= time.monotonic() - before
+    gate.release("held")
+    assert held.receive().ok
+    assert raw.receive().ok
 
 
 def test_a_worker_shows_how_long_its_call_had_waited(start: StartServer, gate: Gate) -> None:
@@ -251,6 +270,14 @@ def test_calls_of_dead_workers_have_waited_too(start: StartServer, keep: str) ->
     assert sample(server, 'cohab_queue_seconds_count{method="crash"}') == 1
     assert sample(server, 'cohab_queue_seconds_sum{method="crash"}') >= 5
     server.wait_log(r"crash\(\) INTERNAL in .* ms after 5\d\d\d\.\d* ms in the queue")
+
+
+def test_calls_that_a_stop_has_ended_have_waited_too(start: StartServer, gate: Gate) -> None:
+    server = start("fault", "--log-requests", "--stop-timeout", "0", workers=1)
+    held = hold(server, gate, meta=sent_ago(5))
+    assert server.stop() == 0
+    assert held.receive().reason == "STOPPING"
+    server.wait_log(r"block\(\) UNAVAILABLE in .* ms after 5\d\d\d\.\d* ms in the queue")
 
 
 # ---- --max-connections-per-uid
