@@ -28,8 +28,9 @@
 #define BIRTHS_UNDER_WAY 64
 /* From asking for a worker to its first message; start() comes after it. */
 #define BIRTH_TIMEOUT (10 * CLOCK_NS_PER_S)
-/* Processes in a row that do not become ready, until callers are told that no worker can be had. */
-#define DESERTED_AFTER 2
+/* Callers are told that no worker can be had after two processes in a row that did not become ready; after
+ * six where they were killed: that can be somebody who kills at random. In the measure of backoff.vain. */
+#define DESERTED_AFTER 6
 /* Limits of recycling are drawn from this share of what was asked for to the whole, so that workers that were
  * born together do not leave together. */
 #define JITTER_PER_CENT 10

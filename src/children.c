@@ -2,8 +2,10 @@
 
 #include <stdio.h>
 
-#define BACKOFF_FIRST UINT64_C(100000000)
-#define BACKOFF_LAST  UINT64_C(5000000000)
+/* A process that ends by itself before it is ready is worth three that are killed from outside. */
+#define VAIN_OF_ITS_OWN 3
+#define BACKOFF_FIRST   UINT64_C(100000000)
+#define BACKOFF_LAST    UINT64_C(5000000000)
 /* A process that lived this long was of use, whatever it did. */
 #define LIFE_LASTING UINT64_C(1000000000)
 
@@ -28,7 +30,8 @@ void backoff_note(struct backoff *backoff, const struct life *life)
         backoff->retry_at = life->ended_at;
     } else if (!counted) {
         backoff->noted_at = life->ended_at;
-        backoff->vain += !life->served;
+        if (!life->served)
+            backoff->vain += life->killed ? 1 : VAIN_OF_ITS_OWN;
         backoff->retry_at = life->ended_at + backoff_delay(++backoff->failures);
     }
 }

@@ -18,7 +18,7 @@ enum child_state {
 /* When a process may follow others, of the workers, the forkserver or the reporter. Zeroed: at once. */
 struct backoff {
     unsigned failures; /* processes in a row that were of no use: short-lived, and no request answered */
-    unsigned vain;     /* processes in a row that did not even become ready */
+    unsigned vain;     /* of processes in a row that did not even become ready: 3 each, of killed ones 1 */
     uint64_t noted_at; /* when the last of those ended */
     uint64_t retry_at; /* not before this; CLOCK_MONOTONIC, ns */
 };

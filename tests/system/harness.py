@@ -47,6 +47,11 @@ class ServerEnded(AssertionError):
     """The server ended where it should have served."""
 
 
+def others_may_reach(path: Path) -> bool:
+    """Whether every directory on the way lets other users through."""
+    return all(place.stat().st_mode & 0o001 for place in path.resolve().parents)
+
+
 def engine_path(name: str) -> str:
     return name if "/" in name else str(BUILD / "engine" / f"lib{name}.so")
 

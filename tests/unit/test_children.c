@@ -134,7 +134,11 @@ static void test_readiness_alone_forgets_no_failures(void **state)
     assert_int_equal(backoff.failures, 5);
     assert_int_equal(backoff.retry_at, 0);
     assert_true(backoff_probes(&backoff));
+    backoff.vain = 4;
+    backoff_ready(&backoff);
+    assert_int_equal(backoff.vain, 0);
     backoff_note(&backoff, &(struct life){.served = true, .born_at = 5, .ended_at = 7});
+    assert_int_equal(backoff.vain, 0);
     assert_int_equal(backoff.failures, 6);
     assert_int_equal(backoff.retry_at, 7 + 400 * MS);
     backoff_note(&backoff,
@@ -170,6 +174,19 @@ static void test_kills_from_outside(void **state)
     }
 }
 
+/* Those that end by themselves before they are ready weigh more than those that somebody kills. */
+static void test_what_is_in_vain(void **state)
+{
+    (void)state;
+    struct backoff backoff = {0};
+    backoff_note(&backoff, &(struct life){.born_at = 1, .ended_at = 2});
+    assert_int_equal(backoff.vain, 3);
+    backoff_note(&backoff, &(struct life){.killed = true, .born_at = 3, .ended_at = 4});
+    assert_int_equal(backoff.vain, 4);
+    backoff_note(&backoff, &(struct life){.born_at = 3, .ended_at = 5}); /* of the same time */
+    assert_int_equal(backoff.vain, 4);
+}
+
 static void test_labels(void **state)
 {
     (void)state;
@@ -201,6 +218,7 @@ int main(void)
         cmocka_unit_test(test_those_that_lived_together_fail_once),
         cmocka_unit_test(test_readiness_alone_forgets_no_failures),
         cmocka_unit_test(test_kills_from_outside),
+        cmocka_unit_test(test_what_is_in_vain),
         cmocka_unit_test(test_labels),
     };
     return cmocka_run_group_tests_name("children", tests, NULL, NULL);
